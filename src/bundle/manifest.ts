@@ -1,0 +1,58 @@
+import { z } from 'zod';
+import { accuracySchema, childRecordSchema, familyNames } from '../checkpoint/frontier.js';
+import { preprocessingSchema } from '../data/preprocess.js';
+
+export const bundleFormat = 'bignas-bundle';
+/** A reader takes its own version and older ones. */
+export const bundleVersion = 1;
+
+const digest = z.string().regex(/^[0-9a-f]{64}$/, 'expected a hex SHA-256');
+
+const tensorSchema = z.strictObject({
+  name: z.string(),
+  dtype: z.literal('float32'),
+  shape: z.array(z.union([z.int().positive(), z.literal('batch')])).describe('`batch` is any number of images'),
+  meaning: z.string(),
+});
+
+/** `manifest.json` of a bundle. An unknown key is an error. */
+export const bundleManifestSchema = z.strictObject({
+  format: z.literal(bundleFormat),
+  version: z.int().min(1).max(bundleVersion),
+  /** Canonical text; with the space it says all of the network. */
+  architecture: z.string(),
+  id: childRecordSchema.shape.id,
+  name: z.enum(familyNames).nullable().describe('name in the family, where it has one'),
+  space: z.strictObject({ name: z.string(), digest }),
+  costs: z.strictObject({
+    flops: childRecordSchema.shape.costs.shape.flops.extend({ unit: z.literal('multiply-adds an image') }),
+    params: childRecordSchema.shape.costs.shape.params.extend({ unit: z.literal('trainable parameters') }),
+  }),
+  accuracy: accuracySchema.nullable().describe('expected top-1 accuracy, a fraction; null where nobody measured it'),
+  test: z
+    .strictObject({ value: z.number().min(0).max(1), images: z.int().positive() })
+    .nullable()
+    .describe('top-1 accuracy on the test split, which neither training nor search looked at'),
+  labels: z.array(z.string()).nonempty().describe('class names by output index'),
+  preprocessing: preprocessingSchema.safeExtend({
+    resolution: z.int().positive().describe('pixels: height and width of the input; the crop is resized to it'),
+  }),
+  inputs: z.array(tensorSchema).nonempty(),
+  outputs: z.array(tensorSchema).nonempty(),
+  checkpoint: z.strictObject({ name: z.string(), digest }),
+  calibration: z
+    .strictObject({
+      images: z.int().positive(),
+      batch: z.int().positive(),
+      statistics: digest.describe('SHA-256 of the batch-norm statistics that are folded into the model'),
+      engine: z
+        .strictObject({ name: z.enum(['onnx', 'tensorflow']), version: z.string() })
+        .nullable()
+        .describe('what computed them; null where they came with the checkpoint'),
+    })
+    .describe('batch-norm statistics: computed for this child from crops of the checkpoint'),
+  licence: z.string(),
+  files: z.record(z.string(), digest).describe('SHA-256 of every other file'),
+});
+
+export type BundleManifest = Readonly<z.infer<typeof bundleManifestSchema>>;

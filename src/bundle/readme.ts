@@ -1,0 +1,69 @@
+import type { BundleManifest } from './manifest.js';
+
+/** The bundle's README.md: what it is, how images are prepared, and the Python that runs it. A function of the manifest. */
+export function bundleReadme(manifest: Omit<BundleManifest, 'files'>): string {
+  const { architecture, id, name, costs, accuracy, test, labels, preprocessing: p, checkpoint, licence, space } = manifest;
+  const percent = (value: number): string => `${(100 * value).toFixed(2)} %`;
+  const scores = [
+    accuracy && `${percent(accuracy.value)} top-1 on ${accuracy.images} ${accuracy.split} images`,
+    test && `${percent(test.value)} top-1 on ${test.images} test images`,
+  ].filter((score) => score !== null);
+  return `# A child of ${checkpoint.name}${name === null ? '' : `: ${name}`}
+
+- Architecture \`${architecture}\` (id ${id}, space ${space.name})
+- ${millions(costs.flops.value)} M multiply-adds an image (${costs.flops.how}), ${millions(costs.params.value)} M parameters
+- ${scores.length > 0 ? scores.join('; ') : 'Accuracy: not measured'}
+- ${labels.length} classes: ${shortList(labels)}
+- Licence ${licence}. \`manifest.json\` has all of this for programs, and the SHA-256 of every file.
+
+## Run it
+
+\`\`\`python
+# pip install numpy pillow onnxruntime
+import numpy as np, onnxruntime as ort
+from PIL import Image
+crop = prepare(Image.open("photo.jpg"))
+probabilities = ort.InferenceSession("model.onnx").run(["probabilities"], {"input": crop})[0][0]
+for i in probabilities.argsort()[::-1][:5]: print(f"{probabilities[i]:.4f}", labels[i])
+\`\`\`
+
+with the preparation of an image, which must come first:
+
+\`\`\`python
+import json, numpy as np
+from PIL import Image
+labels = json.load(open("manifest.json"))["labels"]
+
+def prepare(image, side=${p.shorterSide}, crop=${p.crop}, resolution=${p.resolution}):
+    image = image.convert("RGB")
+    (w, h), short = image.size, min(image.size)
+    if (w, h) != (crop, crop):
+        w, h = int(w * side / short + 0.5), int(h * side / short + 0.5)
+        left, top = (w - crop) // 2, (h - crop) // 2
+        image = image.resize((w, h), Image.BICUBIC).crop((left, top, left + crop, top + crop))
+    planes = [np.asarray(c.convert("F").resize((resolution, resolution), Image.BICUBIC)) for c in image.split()]
+    mean, deviation = np.float32(${JSON.stringify(p.mean)}), np.float32(${JSON.stringify(p.deviation)})
+    return ((np.stack(planes) / 255 - mean[:, None, None]) / deviation[:, None, None])[None].astype(np.float32)
+\`\`\`
+
+## The preparation in words
+
+1. Turn the image upright, put transparency on white, convert it to sRGB, 8 bits a channel.
+2. Unless it is ${p.crop}×${p.crop} already: resize it so that its shorter side is ${p.shorterSide} pixels, keeping its aspect, and cut
+   ${p.crop}×${p.crop} from the centre (offsets rounded down); round and clamp to 0 … 255.
+3. Resize that crop to ${p.resolution}×${p.resolution}, without rounding or clamping.
+4. Divide by 255, subtract the mean (${p.mean.join(', ')}), divide by the deviation (${p.deviation.join(', ')}), per channel R, G, B.
+5. The input is float32 [batch, 3, ${p.resolution}, ${p.resolution}].
+
+Every resize is bicubic with a = ${p.resize.a}, half-pixel centres, antialiased when shrinking: Pillow's \`BICUBIC\`. (In step 2 Pillow rounds
+between the two axes, too; the difference is below one grey level.)
+`;
+}
+
+function millions(value: number): string {
+  return (value / 1e6).toFixed(value < 1e7 ? 2 : 0);
+}
+
+function shortList(labels: readonly string[]): string {
+  return labels.length <= 12 ? labels.join(', ') : `${labels.slice(0, 10).join(', ')}, …`;
+}

@@ -1,0 +1,234 @@
+import { createHash } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { z } from 'zod';
+import { BignasError, shown } from '../errors.js';
+import { buildGraph, sharedTensors } from '../graph/buildGraph.js';
+import { batchNorms, elements, type Graph } from '../graph/graph.js';
+import type { ChannelStatistics, Statistics } from '../graph/statistics.js';
+import { SharedWeights } from '../graph/weights.js';
+import { parseArchitecture, architectureId } from '../space/architecture.js';
+import { writeFolderAtomic } from './atomic.js';
+import { frontierSchema, type ChildRecord, type Frontier } from './frontier.js';
+import { checkpointFiles, checkpointFormat, checkpointVersion, manifestSchema, type CheckpointFile, type Manifest } from './manifest.js';
+import { decodeSafetensors, encodeSafetensors, type Tensor, type Tensors } from './safetensors.js';
+
+/** Training crops for calibration, uint8 at the fixed size. */
+export interface CalibrationCrops {
+  /** [count, crop, crop, 3] */
+  readonly crops: Uint8Array;
+  readonly count: number;
+}
+
+/** The shared weights and all a server needs to use them, read and checked. */
+export interface Checkpoint {
+  readonly folder: string;
+  readonly manifest: Manifest;
+  /** Hex SHA-256 of manifest.json, which holds every other file's. */
+  readonly digest: string;
+  /** On shared memory, so that workers use the same bytes. */
+  readonly weights: SharedWeights;
+  readonly calibration: CalibrationCrops;
+  readonly frontier: Frontier;
+  /** Calibrated statistics of the frontier's children, by id. */
+  readonly statistics: ReadonlyMap<string, Statistics>;
+}
+
+/** What a writer gives: a checkpoint before its files exist. */
+export type CheckpointContent = Omit<Checkpoint, 'folder' | 'digest' | 'manifest'> & {
+  readonly manifest: Omit<Manifest, 'format' | 'version' | 'files'>;
+};
+
+/** Every child that a frontier names, once. */
+export function frontierChildren({ family, front }: Frontier): ChildRecord[] {
+  return [...new Map([...Object.values(family), ...front].map((child) => [child.id, child])).values()];
+}
+
+/**
+ * Writes a checkpoint whole or not at all.
+ * @param extra further files of the folder (a run's optimiser state), which are no part of the checkpoint.
+ */
+export async function writeCheckpoint(
+  folder: string,
+  content: CheckpointContent,
+  extra: ReadonlyMap<string, Uint8Array> = new Map(),
+): Promise<void> {
+  const { crop } = content.manifest.preprocessing;
+  const { crops, count } = content.calibration;
+  const files: Record<CheckpointFile, Uint8Array> = {
+    'weights.safetensors': encodeSafetensors(weightTensors(content.weights), { format: checkpointFormat }),
+    'calibration.safetensors': encodeSafetensors(new Map([['crops', { dtype: 'U8', shape: [count, crop, crop, 3], data: crops }]])),
+    'frontier.json': json(content.frontier),
+    'statistics.safetensors': encodeSafetensors(statisticsTensors(content.statistics)),
+  };
+  const manifest: Manifest = {
+    format: checkpointFormat,
+    version: checkpointVersion,
+    ...content.manifest,
+    files: Object.fromEntries(checkpointFiles.map((name) => [name, sha256(files[name])])) as Record<CheckpointFile, string>,
+  };
+  await writeFolderAtomic(folder, new Map<string, Uint8Array>([...Object.entries(files), ...extra, ['manifest.json', json(manifest)]]));
+}
+
+/**
+ * Reads a checkpoint, or the latest one of a training run's folder. Every name, shape, type and hash is checked before use.
+ * @throws BignasError CHECKPOINT_INVALID or CHECKPOINT_NEWER, naming the file at fault.
+ */
+export async function openCheckpoint(path: string): Promise<Checkpoint> {
+  const folder = await checkpointFolder(path);
+  const manifestBytes = await read(folder, 'manifest.json');
+  const manifest = parseManifest(folder, manifestBytes);
+  const files = {} as Record<CheckpointFile, Uint8Array>;
+  for (const name of checkpointFiles) {
+    files[name] = await read(folder, name);
+    const got = sha256(files[name]);
+    if (got !== manifest.files[name])
+      throw invalid(folder, name, `its SHA-256 is ${got}, the manifest says ${manifest.files[name]}. The file is damaged or was replaced: copy the checkpoint again`);
+  }
+  const weights = inFile(folder, 'weights.safetensors', () => readWeights(manifest, decodeSafetensors(files['weights.safetensors'])));
+  const calibration = inFile(folder, 'calibration.safetensors', () => readCrops(manifest, decodeSafetensors(files['calibration.safetensors'])));
+  const frontier = inFile(folder, 'frontier.json', () => readFrontier(manifest, files['frontier.json']));
+  const statistics = inFile(folder, 'statistics.safetensors', () => readStatistics(manifest, frontier, decodeSafetensors(files['statistics.safetensors'])));
+  return { folder, manifest, digest: sha256(manifestBytes), weights, calibration, frontier, statistics };
+}
+
+/** The checkpoint's own folder: `path`, or the step that a training run's `latest` names. */
+export async function checkpointFolder(path: string): Promise<string> {
+  const folder = resolve(path);
+  const latest = await readFile(join(folder, 'latest'), 'utf8').catch(() => undefined);
+  if (latest === undefined) return folder;
+  const step = latest.trim();
+  if (!/^step-\d+$/.test(step)) throw invalid(folder, 'latest', `expected a name such as step-100, got ${shown(step)}`);
+  return join(folder, step);
+}
+
+function parseManifest(folder: string, bytes: Uint8Array): Manifest {
+  let data: unknown;
+  try {
+    data = JSON.parse(Buffer.from(bytes).toString('utf8'));
+  } catch (error) {
+    throw invalid(folder, 'manifest.json', `it is not JSON (${(error as Error).message})`);
+  }
+  const head = z.object({ format: z.literal(checkpointFormat), version: z.int().positive() }).safeParse(data);
+  if (!head.success) throw invalid(folder, 'manifest.json', `it is not a ${checkpointFormat}`);
+  if (head.data.version > checkpointVersion)
+    throw new BignasError(
+      'CHECKPOINT_NEWER',
+      `The checkpoint ${folder} has format version ${head.data.version}; this bignas reads up to ${checkpointVersion}. Update bignas.`,
+    );
+  const result = manifestSchema.safeParse(data);
+  if (!result.success) throw invalid(folder, 'manifest.json', z.prettifyError(result.error));
+  if (result.data.dataset.classes.length !== result.data.space.classes)
+    throw invalid(folder, 'manifest.json', `${result.data.dataset.classes.length} class names for ${result.data.space.classes} classes`);
+  return result.data;
+}
+
+function readWeights(manifest: Manifest, tensors: Tensors): SharedWeights {
+  const wanted = sharedTensors(manifest.space);
+  const count = wanted.reduce((sum, { shape }) => sum + elements(shape), 0);
+  const weights = new SharedWeights(wanted, new Float32Array(new SharedArrayBuffer(count * 4)));
+  expectNames(tensors, new Set(wanted.map(({ name }) => name)));
+  for (const { name, shape } of wanted) weights.tensor(name).set(expectTensor(tensors, name, 'F32', shape).data);
+  if (!weights.data.every(Number.isFinite)) throw new Error('a weight is not a finite number');
+  return weights;
+}
+
+function readCrops(manifest: Manifest, tensors: Tensors): CalibrationCrops {
+  const { crop } = manifest.preprocessing;
+  const count = manifest.calibration.images;
+  expectNames(tensors, new Set(['crops']));
+  return { crops: expectTensor(tensors, 'crops', 'U8', [count, crop, crop, 3]).data as Uint8Array, count };
+}
+
+function readFrontier(manifest: Manifest, bytes: Uint8Array): Frontier {
+  const result = frontierSchema.safeParse(JSON.parse(Buffer.from(bytes).toString('utf8')));
+  if (!result.success) throw new Error(z.prettifyError(result.error));
+  for (const { id, architecture } of frontierChildren(result.data)) {
+    const expected = architectureId(manifest.space, parseArchitecture(manifest.space, architecture));
+    if (id !== expected) throw new Error(`the id of ${architecture} is ${expected}, the file says ${id}`);
+  }
+  return result.data;
+}
+
+function readStatistics(manifest: Manifest, frontier: Frontier, tensors: Tensors): Map<string, Statistics> {
+  const wanted = new Set<string>();
+  const statistics = new Map<string, Statistics>();
+  for (const { id, architecture } of frontierChildren(frontier)) {
+    const layers = batchNorms(buildGraph(manifest.space, parseArchitecture(manifest.space, architecture)));
+    // A frontier's child may come without statistics; then it is calibrated when asked for.
+    if (layers[0] && !tensors.has(`${id}/${layers[0].name}/mean`)) continue;
+    const child = new Map<string, ChannelStatistics>();
+    for (const { name, shape } of layers) {
+      const part = (which: string): Float32Array => {
+        wanted.add(`${id}/${name}/${which}`);
+        return expectTensor(tensors, `${id}/${name}/${which}`, 'F32', [shape.at(-1)!]).data as Float32Array;
+      };
+      child.set(name, { mean: part('mean'), variance: part('variance') });
+    }
+    statistics.set(id, child);
+  }
+  expectNames(tensors, wanted);
+  return statistics;
+}
+
+function expectNames(tensors: Tensors, wanted: ReadonlySet<string>): void {
+  for (const name of wanted) if (!tensors.has(name)) throw new Error(`tensor ${name} is missing`);
+  for (const name of tensors.keys()) if (!wanted.has(name)) throw new Error(`tensor ${name} does not belong there`);
+}
+
+function expectTensor(tensors: Tensors, name: string, dtype: Tensor['dtype'], shape: readonly number[]): Tensor {
+  const tensor = tensors.get(name);
+  if (!tensor) throw new Error(`tensor ${name} is missing`);
+  if (tensor.dtype !== dtype || tensor.shape.join() !== shape.join())
+    throw new Error(`tensor ${name}: expected ${dtype} [${shape}], got ${tensor.dtype} [${tensor.shape}]`);
+  return tensor;
+}
+
+/** Shared weights as safetensors entries, under their own names. */
+export function weightTensors(weights: SharedWeights, prefix = ''): Map<string, Tensor<'F32'>> {
+  return new Map(weights.tensors.map(({ name, shape }) => [prefix + name, { dtype: 'F32', shape, data: weights.tensor(name) }]));
+}
+
+/** Statistics as safetensors entries: `id/layer/mean`, `id/layer/variance`. */
+function statisticsTensors(statistics: ReadonlyMap<string, Statistics>): Map<string, Tensor<'F32'>> {
+  const tensors = new Map<string, Tensor<'F32'>>();
+  for (const [id, layers] of statistics)
+    for (const [layer, { mean, variance }] of layers) {
+      tensors.set(`${id}/${layer}/mean`, { dtype: 'F32', shape: [mean.length], data: mean });
+      tensors.set(`${id}/${layer}/variance`, { dtype: 'F32', shape: [variance.length], data: variance });
+    }
+  return tensors;
+}
+
+/** The graph of a child that a checkpoint's space holds, from its canonical text. */
+export function graphOf({ manifest }: Pick<Checkpoint, 'manifest'>, architecture: string): Graph {
+  return buildGraph(manifest.space, parseArchitecture(manifest.space, architecture));
+}
+
+async function read(folder: string, name: string): Promise<Uint8Array> {
+  try {
+    return await readFile(join(folder, name));
+  } catch (error) {
+    throw invalid(folder, name, `it cannot be read (${(error as Error).message})`);
+  }
+}
+
+function inFile<T>(folder: string, name: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    throw invalid(folder, name, (error as Error).message);
+  }
+}
+
+function invalid(folder: string, file: string, reason: string): BignasError {
+  return new BignasError('CHECKPOINT_INVALID', `The checkpoint ${folder} cannot be used: ${file}: ${reason}.`);
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+function json(value: unknown): Uint8Array {
+  return new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
+}

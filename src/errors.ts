@@ -1,0 +1,57 @@
+/**
+ * Every error that a user can cause, in one catalogue. `status` is what the server answers; the command line prints the message.
+ * docs/errors.md lists the same codes, and a test ties the two together.
+ */
+export const errorCatalogue = {
+  ARCHITECTURE_MALFORMED: { status: 400, title: 'The architecture text cannot be read' },
+  ARCHITECTURE_OUTSIDE_SPACE: { status: 400, title: 'The architecture lies outside the search space' },
+  ARCHITECTURE_UNKNOWN: { status: 404, title: 'No architecture of that name or id' },
+  BUDGET_MALFORMED: { status: 400, title: 'The budget cannot be read' },
+  BUDGET_TOO_SMALL: { status: 422, title: 'No child fits the budget' },
+  PARAMETER_INVALID: { status: 400, title: 'A request parameter is not legal' },
+  BODY_EMPTY: { status: 400, title: 'The request has no image' },
+  BODY_MALFORMED: { status: 400, title: 'The request body cannot be read' },
+  BODY_TOO_LARGE: { status: 413, title: 'The request body is over the limit' },
+  IMAGE_UNREADABLE: { status: 400, title: 'The image cannot be decoded' },
+  IMAGE_TOO_LARGE: { status: 413, title: 'The image has too many pixels' },
+  MEDIA_TYPE_UNSUPPORTED: { status: 415, title: 'That content type is not accepted' },
+  FORMAT_UNKNOWN: { status: 400, title: 'That bundle format is not known' },
+  RANGE_INVALID: { status: 416, title: 'The file does not have that range' },
+  ROUTE_UNKNOWN: { status: 404, title: 'No such route' },
+  METHOD_NOT_ALLOWED: { status: 405, title: 'The route does not take that method' },
+  OVERLOADED: { status: 503, title: 'The server is busy' },
+  WORKER_LOST: { status: 503, title: 'A worker of the server died while it computed' },
+  SHUTTING_DOWN: { status: 503, title: 'The server is stopping' },
+  INTERNAL: { status: 500, title: 'The server failed' },
+  SPACE_INVALID: { status: 500, title: 'The search space is not valid' },
+  CHECKPOINT_INVALID: { status: 500, title: 'The checkpoint cannot be used' },
+  CHECKPOINT_NEWER: { status: 500, title: 'The checkpoint is of a newer format version' },
+  ENGINE_MISSING: { status: 500, title: 'An engine is not installed' },
+  DATA_INVALID: { status: 500, title: 'The data set cannot be used' },
+  OPTION_INVALID: { status: 500, title: 'A command-line option is not legal' },
+  RESUME_MISMATCH: { status: 500, title: 'The run cannot be resumed with these options' },
+  LOSS_NOT_FINITE: { status: 500, title: 'The loss is not a finite number' },
+} as const satisfies Record<string, { status: number; title: string }>;
+
+export type ErrorCode = keyof typeof errorCatalogue;
+
+/** An error that somebody can act on: what was expected, what came, how to mend it. */
+export class BignasError extends Error {
+  override readonly name = 'BignasError';
+
+  /** @param details further fields of the problem document (RFC 9457, section 3.2), such as the legal values. */
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    readonly details: Readonly<Record<string, unknown>> = {},
+    options?: ErrorOptions,
+  ) {
+    super(message, options);
+  }
+}
+
+/** How a value is shown in a message: its JSON, cut to a length that cannot flood a log. */
+export function shown(value: unknown): string {
+  const text = typeof value === 'string' ? `\`${value}\`` : (JSON.stringify(value) ?? String(value));
+  return text.length <= 120 ? text : `${text.slice(0, 117)}…`;
+}

@@ -1,0 +1,42 @@
+import { inputsOf, type BatchNorm, type Graph } from '../graph/graph.js';
+import type { ChannelStatistics } from '../graph/statistics.js';
+import type { SharedWeights } from '../graph/weights.js';
+
+/**
+ * The batch norms that vanish into the convolution before them, by that convolution's name: those that alone read its output. (The
+ * graph's convolutions have no bias and no activation of their own.)
+ */
+export function foldableBatchNorms(graph: Graph): ReadonlyMap<string, BatchNorm> {
+  const readers = new Map<string, number>();
+  for (const node of graph.nodes) for (const input of inputsOf(node)) readers.set(input, (readers.get(input) ?? 0) + 1);
+  const convolutions = new Set(graph.nodes.filter(({ op }) => op === 'conv2d' || op === 'depthwiseConv2d').map(({ name }) => name));
+  const foldable = new Map<string, BatchNorm>();
+  for (const node of graph.nodes)
+    if (node.op === 'batchNorm' && convolutions.has(node.input) && readers.get(node.input) === 1) foldable.set(node.input, node);
+  return foldable;
+}
+
+/**
+ * The convolution that equals `kernel` followed by the batch norm: kernel · γ / √(σ² + ε) and bias β − μ · γ / √(σ² + ε), in double
+ * precision, rounded once.
+ * @param kernel [out, …]
+ */
+export function foldBatchNorm(
+  kernel: Float32Array,
+  batchNorm: BatchNorm,
+  weights: SharedWeights,
+  { mean, variance }: ChannelStatistics,
+): { kernel: Float32Array; bias: Float32Array } {
+  const gamma = weights.gather(batchNorm.gamma);
+  const beta = weights.gather(batchNorm.beta);
+  const channels = gamma.length;
+  const each = kernel.length / channels;
+  const folded = new Float32Array(kernel.length);
+  const bias = new Float32Array(channels);
+  for (let c = 0; c < channels; c++) {
+    const scale = gamma[c]! / Math.sqrt(variance[c]! + batchNorm.epsilon);
+    for (let i = c * each; i < (c + 1) * each; i++) folded[i] = kernel[i]! * scale;
+    bias[c] = beta[c]! - mean[c]! * scale;
+  }
+  return { kernel: folded, bias };
+}

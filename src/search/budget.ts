@@ -1,0 +1,65 @@
+import { frontierChildren } from '../checkpoint/checkpoint.js';
+import type { ChildRecord, Frontier } from '../checkpoint/frontier.js';
+import { BignasError, shown } from '../errors.js';
+import { bestWithin, type Budget } from './select.js';
+
+const countUnits: Readonly<Record<string, number>> = { '': 1, k: 1e3, K: 1e3, M: 1e6, G: 1e9, T: 1e12 };
+const byteUnits: Readonly<Record<string, number>> = {
+  '': 1, B: 1, kB: 1e3, KB: 1e3, MB: 1e6, GB: 1e9, KiB: 2 ** 10, MiB: 2 ** 20, GiB: 2 ** 30,
+};
+
+/**
+ * A number of things from text: `600M`, `1.2G`, `5.4e6`.
+ * @param name the parameter, for the message
+ * @throws BignasError BUDGET_MALFORMED
+ */
+export function parseCount(name: string, text: string): number {
+  return parseQuantity(text, countUnits) ?? malformed(name, text, '600M', countUnits);
+}
+
+/** Bytes from text: `64MiB`, `20MB`, `1000`. @throws BignasError BUDGET_MALFORMED */
+export function parseBytes(name: string, text: string): number {
+  return parseQuantity(text, byteUnits) ?? malformed(name, text, '64MiB', byteUnits);
+}
+
+function parseQuantity(text: string, units: Readonly<Record<string, number>>): number | undefined {
+  const match = /^(\d{1,18}(?:\.\d{0,18})?(?:[eE][+-]?\d{1,3})?) ?([A-Za-z]*)$/.exec(text);
+  if (!match) return undefined;
+  const [, digits, unit] = match as unknown as [string, string, string];
+  if (!Object.hasOwn(units, unit)) return undefined;
+  const value = Number(digits) * units[unit]!;
+  return value > 0 && Number.isFinite(value) ? value : undefined;
+}
+
+function malformed(name: string, text: string, example: string, units: Readonly<Record<string, number>>): never {
+  throw new BignasError('BUDGET_MALFORMED', `Expected \`${name}\` to be a positive number such as ${example}, got ${shown(text)}.`, {
+    parameter: name,
+    example,
+    units: Object.keys(units).filter((unit) => unit !== ''),
+  });
+}
+
+/**
+ * The most accurate child of the frontier within every bound.
+ * @throws BignasError BUDGET_TOO_SMALL where none fits; its details name the child that misses the bounds by the least.
+ */
+export function childWithin(frontier: Frontier, budget: Budget): ChildRecord {
+  return bestWithin(frontier, budget) ?? tooSmall(frontier, budget);
+}
+
+function tooSmall(frontier: Frontier, budget: Budget): never {
+  const bounds = Object.entries(budget) as [keyof Budget, number][];
+  /** By what factor a child exceeds the bound that it misses by the most. */
+  const excess = ({ costs }: ChildRecord): number => Math.max(...bounds.map(([cost, limit]) => costs[cost].value / limit));
+  const nearest = frontierChildren(frontier).reduce((a, b) => (excess(b) < excess(a) ? b : a));
+  const asked = bounds.map(([cost, limit]) => `${cost}=${limit}`).join(' and ');
+  const needs = bounds.map(([cost]) => `${cost}=${nearest.costs[cost].value}`).join(' and ');
+  throw new BignasError('BUDGET_TOO_SMALL', `No child fits ${asked}; the nearest needs ${needs} (${nearest.architecture}).`, {
+    budget,
+    nearest: {
+      architecture: nearest.architecture,
+      id: nearest.id,
+      costs: Object.fromEntries(bounds.map(([cost]) => [cost, nearest.costs[cost].value])),
+    },
+  });
+}

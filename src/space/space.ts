@@ -1,0 +1,81 @@
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { BignasError } from '../errors.js';
+
+const positive = z.int().positive();
+const choices = (what: string) =>
+  z
+    .array(positive)
+    .nonempty()
+    .refine((list) => list.every((value, i) => i === 0 || value > list[i - 1]!), `${what} must ascend`);
+
+const stageSchema = z.strictObject({
+  /** Inverted residual block (MBConv): 1×1 expansion, depthwise convolution, squeeze-and-excitation, 1×1 projection. */
+  operator: z.literal('mbconv'),
+  /** Width of the depthwise convolution over the width of the block's input. */
+  expansion: positive,
+  /** Of the stage's first layer; the others have 1. */
+  stride: z.union([z.literal(1), z.literal(2)]),
+  /** Legal output channels of a layer. */
+  channels: choices('channels'),
+  /** Legal numbers of layers. */
+  depths: choices('depths'),
+  /** Legal depthwise kernel sizes of a layer, odd. */
+  kernels: choices('kernels').refine((list) => list.every((k) => k % 2 === 1), 'kernels must be odd'),
+});
+
+/** A search space as data (the paper's Table 1). An unknown key is an error. */
+export const spaceSchema = z
+  .strictObject({
+    name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'name must be 1 to 32 of a–z, 0–9 and -'),
+    /** Number of classes that the network tells apart. */
+    classes: positive,
+    /** Legal input sizes in pixels (square), those not trained included. */
+    resolutions: choices('resolutions'),
+    /** The input sizes trained: the smallest child takes the first, the biggest the last, random ones those between. */
+    trainResolutions: choices('trainResolutions'),
+    stem: z.strictObject({ channels: choices('channels'), kernel: positive, stride: z.union([z.literal(1), z.literal(2)]) }),
+    stages: z.array(stageSchema).nonempty(),
+    head: z.strictObject({ channels: choices('channels') }),
+    /** Width of a squeeze-and-excitation bottleneck over the width of the block's input. */
+    squeezeExcitation: z.number().positive().max(1),
+    /** ε of every batch norm. */
+    batchNormEpsilon: z.number().positive(),
+  })
+  .refine((space) => space.trainResolutions.every((r) => space.resolutions.includes(r)), {
+    message: 'trainResolutions must be among resolutions',
+    path: ['trainResolutions'],
+  });
+
+export type SearchSpace = Readonly<z.infer<typeof spaceSchema>>;
+export type StageSpace = SearchSpace['stages'][number];
+
+/** Checks data that claims to be a search space. @throws BignasError SPACE_INVALID, naming the field. */
+export function parseSpace(data: unknown): SearchSpace {
+  const result = spaceSchema.safeParse(data);
+  if (result.success) return result.data;
+  throw new BignasError('SPACE_INVALID', `The search space is not valid:\n${z.prettifyError(result.error)}`);
+}
+
+/** Hex SHA-256 of the space's content, whatever the order of its keys. */
+export function spaceDigest(space: SearchSpace): string {
+  return createHash('sha256').update(canonicalJson(space)).digest('hex');
+}
+
+function canonicalJson(value: unknown): string {
+  return JSON.stringify(value, (_key, v: unknown) =>
+    v !== null && typeof v === 'object' && !Array.isArray(v)
+      ? Object.fromEntries(Object.entries(v).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : v,
+  );
+}
+
+/** How many architectures the space holds: layer-wise choices within a stage, summed over its depths. */
+export function countArchitectures(space: SearchSpace): bigint {
+  const stages = space.stages.map((stage) => {
+    const layer = BigInt(stage.channels.length * stage.kernels.length);
+    return stage.depths.reduce((sum, depth) => sum + layer ** BigInt(depth), 0n);
+  });
+  const rest = BigInt(space.resolutions.length * space.stem.channels.length * space.head.channels.length);
+  return stages.reduce((product, n) => product * n, rest);
+}

@@ -1,0 +1,88 @@
+import type { Tensor, Tensor1D, Tensor4D } from '@tensorflow/tfjs-node-gpu';
+import type { Batch, Engine } from '../graph/engine.js';
+import { parameters, type Graph, type Parameter } from '../graph/graph.js';
+import { checkStatistics, pooledStatistics, type ChannelStatistics, type Statistics } from '../graph/statistics.js';
+import type { SharedWeights } from '../graph/weights.js';
+import { forward, type Mode, type ParameterTensor } from './forward.js';
+import { swish } from './kernels.js';
+import { tf } from './tf.js';
+
+/** The graph on TensorFlow: for machines with a GPU, and the oracle of the ONNX engine. Blocks the thread that calls it. */
+export const tensorflowEngine: Engine = {
+  name: 'tensorflow',
+
+  load(graph, weights, statistics) {
+    checkStatistics(graph, statistics);
+    const tensors = parameterTensors(graph, weights);
+    const normal = new Map(
+      [...statistics].map(([name, { mean, variance }]) => [name, { mean: tf.tensor1d(mean), variance: tf.tensor1d(variance) }]),
+    );
+    const inference: Mode = {
+      batchNorm: ({ name, epsilon }, x, gamma, beta, activation) => {
+        const { mean, variance } = normal.get(name)!;
+        return activated(tf.batchNorm(x, mean, variance, beta, gamma, epsilon) as Tensor4D, activation);
+      },
+    };
+    return Promise.resolve({
+      run: async (batch) => {
+        const logits = tf.tidy(() => forward(graph, lookUp(tensors), input(graph, batch), inference));
+        const data = (await logits.data()) as Float32Array;
+        logits.dispose();
+        return data;
+      },
+      dispose: () => {
+        tf.dispose([...tensors.values(), ...[...normal.values()].flatMap(({ mean, variance }) => [mean, variance])]);
+        return Promise.resolve();
+      },
+    });
+  },
+
+  async calibrate(graph, weights, batches) {
+    const tensors = parameterTensors(graph, weights);
+    const parts: { size: number; statistics: Statistics }[] = [];
+    try {
+      for (const batch of batches) parts.push({ size: batch.count, statistics: await batchStatistics(graph, tensors, batch) });
+    } finally {
+      tf.dispose([...tensors.values()]);
+    }
+    return pooledStatistics(parts);
+  },
+};
+
+/** Every batch norm's mean and biased variance of one batch, each normalised by its own. */
+async function batchStatistics(graph: Graph, tensors: ReadonlyMap<Parameter, Tensor>, batch: Batch): Promise<Statistics> {
+  const moments = new Map<string, { mean: Tensor; variance: Tensor }>();
+  tf.tidy(() => {
+    forward(graph, lookUp(tensors), input(graph, batch), {
+      batchNorm: ({ name, epsilon }, x, gamma, beta, activation) => {
+        const { mean, variance } = tf.moments(x, [0, 1, 2]);
+        moments.set(name, { mean: tf.keep(mean), variance: tf.keep(variance) });
+        return activated(tf.batchNorm(x, mean as Tensor1D, variance as Tensor1D, beta, gamma, epsilon) as Tensor4D, activation);
+      },
+    });
+  });
+  const statistics = new Map<string, ChannelStatistics>();
+  for (const [name, { mean, variance }] of moments) {
+    statistics.set(name, { mean: (await mean.data()) as Float32Array, variance: (await variance.data()) as Float32Array });
+    tf.dispose([mean, variance]);
+  }
+  return statistics;
+}
+
+function activated(x: Tensor4D, activation: 'none' | 'swish'): Tensor4D {
+  return activation === 'swish' ? swish(x) : x;
+}
+
+function parameterTensors(graph: Graph, weights: SharedWeights): Map<Parameter, Tensor> {
+  return new Map(parameters(graph).map((parameter) => [parameter, tf.tensor(weights.gather(parameter), [...parameter.size])]));
+}
+
+function lookUp(tensors: ReadonlyMap<Parameter, Tensor>): ParameterTensor {
+  return (parameter) => tensors.get(parameter)!;
+}
+
+/** [n, 3, r, r] as TensorFlow's [n, r, r, 3]. */
+function input(graph: Graph, { data, count }: Batch): Tensor4D {
+  const [r] = graph.nodes[0]!.shape as [number, number, number];
+  return tf.transpose(tf.tensor4d(data, [count, 3, r, r]), [0, 2, 3, 1]);
+}
