@@ -77,7 +77,7 @@ export function decodeSafetensors(bytes: Uint8Array): Tensors {
     if (end - begin !== size || dataAt + end > bytes.length)
       throw new Error(`tensor ${name} of [${shape}] needs ${size} bytes, has ${Math.min(end, bytes.length - dataAt) - begin}`);
     // Copied, so that it is aligned whatever the header's length.
-    const data = new arrays[dtype](bytes.slice(dataAt + begin, dataAt + end).buffer);
+    const data = new arrays[dtype](new Uint8Array(bytes.subarray(dataAt + begin, dataAt + end)).buffer);
     tensors.set(name, { dtype, shape, data });
     expected = end;
   }

@@ -45,25 +45,35 @@ export interface MeasuredFrontier {
   readonly statistics: ReadonlyMap<string, Statistics>;
 }
 
-/** Calibrates and measures every child of the coarse grid on a split, and keeps the frontier. The test split is refused. */
+export interface MeasureOptions {
+  readonly progress?: (done: number, all: number, child: ChildRecord) => void;
+  /** Ends the measuring after the child under way. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Calibrates and measures every child of the coarse grid on a split, and keeps the frontier. The test split is refused.
+ * @returns undefined where the signal ended it.
+ */
 export async function coarseFrontier(
   engine: Engine,
   space: SearchSpace,
   weights: SharedWeights,
   source: CalibrationSource,
   split: Split,
-  progress: (done: number, all: number, child: ChildRecord) => void = () => undefined,
-): Promise<MeasuredFrontier> {
+  { progress, signal }: MeasureOptions = {},
+): Promise<MeasuredFrontier | undefined> {
   if (split.name === 'test') throw new Error('Children are chosen on validation or training images, never on the test split.');
   const grid = coarseGrid(space);
   const records: ChildRecord[] = [];
   const statistics = new Map<string, Statistics>();
   for (const architecture of grid) {
+    if (signal?.aborted) return undefined;
     const measured = await evaluate(engine, buildGraph(space, architecture), weights, source, split);
     const record = recordOf(space, architecture, measured.accuracy);
     records.push(record);
     statistics.set(record.id, measured.statistics);
-    progress(records.length, grid.length, record);
+    progress?.(records.length, grid.length, record);
   }
   const frontier = frontierOf(space, records);
   const kept = new Map(frontierChildren(frontier).map(({ id }) => [id, statistics.get(id)!]));

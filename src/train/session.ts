@@ -102,9 +102,15 @@ export async function runSession(options: SessionOptions): Promise<string | unde
   }
 
   report.line(`Calibrating and measuring ${coarseGrid(space).length} children on ${dataset.splits.validation.count} validation images.`);
-  const measured = await coarseFrontier(engine, space, state.average, source, dataset.splits.validation, (done, all, child) =>
-    report.line(`  ${done}/${all}  ${child.architecture}  ${(child.costs.flops.value / 1e6).toFixed(1)} MFLOPs  ${percent(child.accuracy!.value)}`),
-  );
+  const measured = await coarseFrontier(engine, space, state.average, source, dataset.splits.validation, {
+    signal,
+    progress: (done, all, child) =>
+      report.line(`  ${done}/${all}  ${child.architecture}  ${(child.costs.flops.value / 1e6).toFixed(1)} MFLOPs  ${percent(child.accuracy!.value)}`),
+  });
+  if (!measured) {
+    report.line('Stopped before all children were measured. Measure them with --resume.');
+    return undefined;
+  }
   const accuracyById = await testScores(engine, space, state.average, measured, source, dataset.splits.test);
   const scores = { split: 'test' as const, images: dataset.splits.test.count, accuracy: accuracyById };
   for (const [name, child] of Object.entries(measured.frontier.family) as [FamilyName, typeof measured.frontier.front[number]][])
