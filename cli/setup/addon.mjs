@@ -1,6 +1,6 @@
 // The Node addon of @tensorflow/tfjs-node-gpu: built from the npm package's own sources, tried, and put where the package looks.
 import { createHash } from 'node:crypto';
-import { copyFileSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync, utimesSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, statSync, utimesSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { cpus } from 'node:os';
 import { dirname, join } from 'node:path';
@@ -22,19 +22,26 @@ export function planAddon(root, folder, wheels) {
     '-std=c++17', '-O3', '-march=native', '-fno-math-errno', '-fno-trapping-math', '-pthread', '-fPIC', '-shared', `-DNAPI_VERSION=${napi}`,
     '-Wl,--no-as-needed', ...libraries, ...new Set(libraries.map((library) => `-Wl,-rpath,${dirname(library)}`)),
   ];
-  // Our own TensorFlow kernels are built in, and register themselves when the addon loads.
-  const kernels = join(root, 'src/tensorflow/native');
+  const kernels = kernelFiles(join(root, 'src', 'tensorflow', 'native'));
   // The built addon is kept by all that it depends on, so an old one is never taken for a new one.
   const digest = createHash('sha256').update([...flags, cpus()[0]?.model].join('\n'));
-  for (const name of readdirSync(kernels).sort()) digest.update(readFileSync(join(kernels, name)));
+  for (const file of kernels) digest.update(readFileSync(file));
   return {
     flags,
     gpu: libraries.some((library) => library.includes('libcudart')),
-    sources: [...['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(dirname(packageFile), 'binding', name)), join(kernels, 'kernels.cc')],
+    sources: [
+      ...['tfjs_backend.cc', 'tfjs_binding.cc'].map((name) => join(dirname(packageFile), 'binding', name)),
+      ...kernels.filter((file) => file.endsWith('.cc')),
+    ],
     headers: [join(dirname(resolvePackage(require, 'node-api-headers')), 'include'), join(folder, 'tensorflow', 'include')],
     built: join(folder, `tfjs-${version}-napi-v${napi}-${digest.digest('hex').slice(0, 8)}.node`),
     place: join(dirname(packageFile), binary.module_path.replace('{napi_build_version}', napi), `${binary.module_name}.node`),
   };
+}
+
+/** Our own TensorFlow kernels, which register themselves when the addon loads. An installed bignas has no sources and does without. */
+function kernelFiles(folder) {
+  return existsSync(folder) ? readdirSync(folder).sort().map((name) => join(folder, name)) : [];
 }
 
 function resolvePackage(require, name) {
@@ -68,7 +75,7 @@ export async function checkCompiler() {
 }
 
 export async function buildAddon(addon) {
-  say("TensorFlow: compiling the Node addon's three C++ files, about fifteen seconds");
+  say("TensorFlow: compiling the Node addon and the kernels in it, about fifteen seconds");
   removeLeftovers(addon.built);
   const temporary = temporaryBeside(addon.built);
   try {
