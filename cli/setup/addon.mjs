@@ -39,7 +39,7 @@ export function planAddon(root, folder, wheels) {
   };
 }
 
-/** Our own TensorFlow kernels, which register themselves when the addon loads. An installed bignas has no sources and does without. */
+/** Our own TensorFlow kernels, which register themselves when the addon loads. Without them the addon does without. */
 function kernelFiles(folder) {
   return existsSync(folder) ? readdirSync(folder).sort().map((name) => join(folder, name)) : [];
 }

@@ -41,7 +41,8 @@ export class OnnxBuilder {
   }
 
   /** The model's bytes. */
-  build(input: readonly ValueInfoProto[], output: readonly ValueInfoProto[], { name = 'bignas', metadata = {} }: ModelOptions = {}): Uint8Array {
+  build(input: readonly ValueInfoProto[], output: readonly ValueInfoProto[], options: ModelOptions = {}): Uint8Array {
+    const { name = 'bignas', metadata = {} } = options;
     return encodeModel({
       irVersion: IR_VERSION,
       producerName: 'bignas',

@@ -138,7 +138,8 @@ class Emitter {
   }
 
   #averagePool({ name, input }: AveragePool): string {
-    return this.b.node('AveragePool', name, [this.#value(input)], [...this.#window(input, [2, 2], 2), intAttribute('count_include_pad', 0)]);
+    const attributes = [...this.#window(input, [2, 2], 2), intAttribute('count_include_pad', 0)];
+    return this.b.node('AveragePool', name, [this.#value(input)], attributes);
   }
 
   #dense({ name, input, kernel, bias }: Dense): string {

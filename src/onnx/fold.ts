@@ -8,11 +8,13 @@ import type { SharedWeights } from '../graph/weights.js';
  */
 export function foldableBatchNorms(graph: Graph): ReadonlyMap<string, BatchNorm> {
   const readers = new Map<string, number>();
-  for (const node of graph.nodes) for (const input of inputsOf(node)) readers.set(input, (readers.get(input) ?? 0) + 1);
+  for (const input of graph.nodes.flatMap(inputsOf)) readers.set(input, (readers.get(input) ?? 0) + 1);
   const convolutions = new Set(graph.nodes.filter(({ op }) => op === 'conv2d' || op === 'depthwiseConv2d').map(({ name }) => name));
   const foldable = new Map<string, BatchNorm>();
-  for (const node of graph.nodes)
-    if (node.op === 'batchNorm' && convolutions.has(node.input) && readers.get(node.input) === 1) foldable.set(node.input, node);
+  for (const node of graph.nodes) {
+    if (node.op !== 'batchNorm') continue;
+    if (convolutions.has(node.input) && readers.get(node.input) === 1) foldable.set(node.input, node);
+  }
   return foldable;
 }
 

@@ -11,7 +11,12 @@ import type { SearchSpace } from '../../src/space/space.js';
  * by their fan in, so that activations and logits stay within a few orders of 1 with `randomStatistics`, whatever the depth.
  */
 export function randomWeights(space: SearchSpace, seed: number): SharedWeights {
-  const weights = new SharedWeights(sharedTensors(space));
+  return randomTensors(sharedTensors(space), seed);
+}
+
+/** The same for any list of tensors. */
+export function randomTensors(tensors: readonly SharedTensor[], seed: number): SharedWeights {
+  const weights = new SharedWeights(tensors);
   for (const tensor of weights.tensors) {
     const draws = stream(key('test weights'), seed, key(tensor.name));
     const draw = distribution(tensor);

@@ -1,0 +1,143 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { buildGraph } from '../../src/graph/buildGraph.js';
+import { calibrationModel } from '../../src/onnx/calibrationModel.js';
+import { loadModel } from '../../src/onnx/engine.js';
+import { onnxModel } from '../../src/onnx/model.js';
+import { biggest, formatArchitecture, parseArchitecture, smallest, type Architecture } from '../../src/space/architecture.js';
+import { cifar10 } from '../../src/space/presets/cifar10.js';
+import { imagenet } from '../../src/space/presets/imagenet.js';
+import { tiny } from '../../src/space/presets/tiny.js';
+import { sampleArchitecture } from '../../src/space/sample.js';
+import type { SearchSpace } from '../../src/space/space.js';
+import { randomBatch, randomStatistics, randomWeights } from '../support/random.js';
+
+/** Not the version that Node runs, and not ours: a user's. They take Python 3.10 to 3.13. */
+const PACKAGES = ['onnxruntime==1.23.2', 'onnx==1.19.1', 'numpy==2.2.6'];
+
+/** Checks model.onnx and calibration.onnx, runs model.onnx on input.bin, and writes what came out. */
+const SCRIPT = `
+import json, sys
+import numpy, onnx, onnxruntime
+for folder in sys.argv[1:]:
+    for name in ("model", "calibration"):
+        onnx.checker.check_model(f"{folder}/{name}.onnx", full_check=True)
+    session = onnxruntime.InferenceSession(f"{folder}/model.onnx", providers=["CPUExecutionProvider"])
+    (given,) = session.get_inputs()
+    images = numpy.fromfile(f"{folder}/input.bin", dtype="<f4").reshape(-1, *given.shape[1:])
+    logits, probabilities = session.run(["logits", "probabilities"], {"input": images})
+    logits.astype("<f4").tofile(f"{folder}/logits.bin")
+    probabilities.astype("<f4").tofile(f"{folder}/probabilities.bin")
+    meta = session.get_modelmeta()
+    described = {
+        "input": [given.name, given.type, given.shape],
+        "outputs": [[output.name, output.type, output.shape] for output in session.get_outputs()],
+        "producer": meta.producer_name,
+        "metadata": meta.custom_metadata_map,
+    }
+    with open(f"{folder}/described.json", "w") as file:
+        json.dump(described, file)
+`;
+
+const near650M = 'r256_c32_3x16_3x24-3x24_5x48-5x48_3x88-3x88_5x128-5x128-5x128-5x128_5x216-5x216-5x216-5x216_3x352_c1408';
+const children: [SearchSpace, Architecture][] = [
+  [tiny, smallest(tiny)],
+  [tiny, { ...biggest(tiny), resolution: 13 }],
+  [cifar10, smallest(cifar10)],
+  [cifar10, biggest(cifar10)],
+  ...Array.from({ length: 8 }, (_, i): [SearchSpace, Architecture] => [cifar10, sampleArchitecture(cifar10, [i])]),
+  [imagenet, parseArchitecture(imagenet, near650M)],
+];
+
+let folder: string;
+let python: string;
+
+before(() => {
+  folder = mkdtempSync(join(tmpdir(), 'bignas-onnx-'));
+  python = pythonWithOnnx();
+});
+after(() => rmSync(folder, { recursive: true, force: true }));
+
+test("Python's onnxruntime runs the models and gives the same numbers; onnx.checker accepts them", async () => {
+  const written = await Promise.all(children.map(([space, architecture], i) => write(space, architecture, i)));
+  execFileSync(python, ['-c', SCRIPT, ...written.map((child) => child.folder)], { stdio: ['ignore', 'inherit', 'inherit'] });
+  for (const child of written) {
+    const { classes, count, logits, text } = child;
+    close(read(child.folder, 'logits'), logits, text);
+    const softmax = Array.from({ length: count }, (_, n) => probabilities(logits.subarray(n * classes, (n + 1) * classes))).flat();
+    close(read(child.folder, 'probabilities'), softmax, text);
+    const size = child.resolution;
+    assert.deepEqual(JSON.parse(readFileSync(join(child.folder, 'described.json'), 'utf8')), {
+      input: ['input', 'tensor(float)', ['N', 3, size, size]],
+      outputs: ['logits', 'probabilities'].map((name) => [name, 'tensor(float)', ['N', classes]]),
+      producer: 'bignas',
+      metadata: { architecture: text },
+    });
+  }
+});
+
+/** Writes a child's two models and a batch of images, and runs it here. */
+async function write(space: SearchSpace, architecture: Architecture, i: number) {
+  const graph = buildGraph(space, architecture);
+  const weights = randomWeights(space, i);
+  const text = formatArchitecture(architecture);
+  const bytes = onnxModel(graph, weights, randomStatistics(graph, i), { metadata: { architecture: text } });
+  const batch = randomBatch(graph, 1 + (i % 3), i);
+
+  const target = join(folder, String(i));
+  mkdirSync(target);
+  writeFileSync(join(target, 'model.onnx'), bytes);
+  writeFileSync(join(target, 'calibration.onnx'), calibrationModel(graph, weights));
+  const input = Buffer.alloc(batch.data.length * 4);
+  batch.data.forEach((value, at) => input.writeFloatLE(value, at * 4));
+  writeFileSync(join(target, 'input.bin'), input);
+
+  const child = await loadModel(bytes);
+  const logits = await child.run(batch);
+  await child.dispose();
+  return { folder: target, text, logits, count: batch.count, classes: space.classes, resolution: architecture.resolution };
+}
+
+function read(from: string, name: string): number[] {
+  const bytes = readFileSync(join(from, `${name}.bin`));
+  return Array.from({ length: bytes.length / 4 }, (_, i) => bytes.readFloatLE(i * 4));
+}
+
+function probabilities(logits: Float32Array): number[] {
+  const largest = Math.max(...logits);
+  const exponentials = Array.from(logits, (logit) => Math.exp(logit - largest));
+  const sum = exponentials.reduce((a, b) => a + b);
+  return exponentials.map((e) => e / sum);
+}
+
+/** Agreement to 1e-4 of the largest value. */
+function close(actual: ArrayLike<number>, expected: ArrayLike<number>, what: string): void {
+  assert.equal(actual.length, expected.length, what);
+  const largest = Math.max(...Array.from(expected, Math.abs));
+  for (let i = 0; i < expected.length; i++)
+    assert.ok(Math.abs(actual[i]! - expected[i]!) <= 1e-4 * largest, `${what}: element ${i} is ${actual[i]}, expected ${expected[i]}`);
+}
+
+/** A Python with the packages, in a virtual environment kept in the user's cache folder (320 MB); made on first use. */
+function pythonWithOnnx(): string {
+  const cache = process.env['BIGNAS_CACHE'] || join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'bignas');
+  const environment = join(cache, `python-${PACKAGES.join('-').replaceAll('==', '-')}`);
+  const interpreter = join(environment, 'bin', 'python');
+  if (existsSync(interpreter)) return interpreter;
+  mkdirSync(cache, { recursive: true });
+  // Made beside its place and renamed: one that was cut off is never taken for whole.
+  const making = mkdtempSync(join(cache, 'making-python-'));
+  try {
+    execFileSync('python3', ['-m', 'venv', making], { stdio: 'inherit' });
+    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--only-binary=:all:', ...PACKAGES];
+    execFileSync(join(making, 'bin', 'python'), pip, { stdio: 'inherit' });
+    renameSync(making, environment);
+  } finally {
+    rmSync(making, { recursive: true, force: true });
+  }
+  return interpreter;
+}
