@@ -54,14 +54,14 @@ test('batch norm with and without swish: kernels, TensorFlow and the definition 
 
 test('swish and squeeze-and-excitation agree with their definitions', () => {
   const x = tf.linspace(-40, 40, 401);
-  agree('swish', [x], tf.onesLike(x), (v) => swish(v!), (v) => tf.mul(v!, tf.sigmoid(v!)));
+  agree('swish', [x], tf.onesLike(x), (v) => swish(v), (v) => tf.mul(v, tf.sigmoid(v)));
   for (const [n, h, c] of sizes) {
     const weights = [tf.randomNormal([3, c], 0, 1, 'float32', 1), tf.randomNormal([3], 0, 1, 'float32', 2), tf.randomNormal([c, 3], 0, 1, 'float32', 3), tf.randomNormal([c], 0, 1, 'float32', 4)];
     const inputs = [tf.randomNormal([n, h, h, c], 0, 1, 'float32', 5), ...weights];
     const by = (native: boolean) => (...[v, a, b, d, e]: Tensor[]): Tensor => squeezeExcite(v as Tensor4D, [a as Tensor2D, b as Tensor1D, d as Tensor2D, e as Tensor1D], native);
     const definition = (...[v, a, b, d, e]: Tensor[]): Tensor => {
-      const reduced = tf.add(tf.matMul(tf.mean(v!, [1, 2]) as Tensor2D, a as Tensor2D, false, true), b!);
-      const gate = tf.sigmoid(tf.add(tf.matMul(tf.mul(reduced, tf.sigmoid(reduced)) as Tensor2D, d as Tensor2D, false, true), e!));
+      const reduced = tf.add(tf.matMul(tf.mean<Tensor2D>(v!, [1, 2]), a as Tensor2D, false, true), b!);
+      const gate = tf.sigmoid(tf.add(tf.matMul(tf.mul<Tensor2D>(reduced, tf.sigmoid(reduced)), d as Tensor2D, false, true), e!));
       return tf.mul(v!, tf.reshape(gate, [n, 1, 1, c]));
     };
     const dy = tf.randomNormal([n, h, h, c], 0, 1, 'float32', 6);

@@ -105,9 +105,9 @@ test("a step's gradient is the sum over the sandwich's children, the teacher's l
     const w = data[i]!;
     const difference = (h: number): number => {
       data[i] = w + h;
-      const [up, high] = [total(), data[i]!];
+      const [up, high] = [total(), data[i]];
       data[i] = w - h;
-      const [down, low] = [total(), data[i]!];
+      const [down, low] = [total(), data[i]];
       data[i] = w;
       return (up - down) / (high - low);
     };

@@ -94,7 +94,7 @@ function masked(space: SearchSpace, child: Architecture, weights: SharedWeights,
     if (!parameter) continue;
     const { begin, size } = parameter;
     // Kernels keep every input and output channel (a masked channel's activation is 0 anyway); only the rim is masked.
-    const keep = tensor.shape.map((n, d) => (kernelLike && d < 2 && !tensor.name.includes('.se.') ? [0, n] : [begin[d]!, begin[d]! + size[d]!]) as [number, number]);
+    const keep: [number, number][] = tensor.shape.map((n, d) => (kernelLike && d < 2 && !tensor.name.includes('.se.') ? [0, n] : [begin[d]!, begin[d]! + size[d]!]));
     for (let i = 0; i < from.length; i++) {
       let rest = i;
       let inside = true;

@@ -14,7 +14,7 @@ import { defaultRecipe, type Recipe } from '../src/train/recipe.js';
 import { applyGradients, initialState } from '../src/train/rmsprop.js';
 import { learningRate } from '../src/train/schedule.js';
 import { resumeRun } from '../src/train/runFolder.js';
-import { runSession, type SessionOptions } from '../src/train/session.js';
+import { runSession, type SessionOptions, type SessionReporter } from '../src/train/session.js';
 import { syntheticDataset } from './support/dataset.js';
 
 const folder = await mkdtemp(join(tmpdir(), 'bignas-train-'));
@@ -97,7 +97,7 @@ test('a run learns, writes a checkpoint that opens, and measures its children', 
   const mean = (list: number[]): number => list.reduce((a, b) => a + b, 0) / list.length;
   assert(mean(seen.losses.slice(-8)) < 0.7 * mean(seen.losses.slice(0, 8)), `${seen.losses.slice(0, 8)} … ${seen.losses.slice(-8)}`);
 
-  const checkpoint = await openCheckpoint(finished!);
+  const checkpoint = await openCheckpoint(finished);
   const { manifest, frontier, statistics } = checkpoint;
   assert.equal(manifest.training.step, 80);
   assert.deepEqual(manifest.training.recipe, recipe(80));
@@ -120,9 +120,15 @@ test('an interrupted run that resumes ends with the same bits', async () => {
   for (const at of [4, 11, 19, Infinity]) {
     const stop = new AbortController();
     const part = session('broken', 23, { resume: resumed, signal: stop.signal });
-    const step = part.options.report.step;
-    const report = { ...part.options.report, step: (r: Parameters<typeof step>[0]) => (step(r), r.step === at && stop.abort()) };
-    const finished = await runSession({ ...part.options, report });
+    const { report } = part.options;
+    const stopping: SessionReporter = {
+      ...report,
+      step: (r) => {
+        report.step(r);
+        if (r.step === at) stop.abort();
+      },
+    };
+    const finished = await runSession({ ...part.options, report: stopping });
     assert.equal(finished !== undefined, at === Infinity);
     resumed = true;
   }

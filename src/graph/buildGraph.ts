@@ -88,5 +88,5 @@ function transition(stage: StageSpace, rangeBefore: readonly number[]): Skip {
 }
 
 function within(legal: readonly number[], used: number): Width {
-  return width(used, legal.at(-1)!);
+  return width(used, legal.at(-1));
 }

@@ -50,5 +50,5 @@ export function frontierOf(space: SearchSpace, children: readonly ChildRecord[])
   const family = Object.fromEntries(familyNames.map((name) => [name, member(name)])) as Frontier['family'];
   const front = [...paretoFront(children, 'flops'), ...paretoFront(children, 'params')];
   const unique = [...new Map(front.map((child) => [child.id, child])).values()];
-  return { family, front: unique.sort((a, b) => a.costs.flops.value - b.costs.flops.value || (a.id < b.id ? -1 : 1)) as Frontier['front'] };
+  return { family, front: unique.sort((a, b) => a.costs.flops.value - b.costs.flops.value || (a.id < b.id ? -1 : 1)) };
 }

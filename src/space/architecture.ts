@@ -120,12 +120,12 @@ function listed(legal: readonly number[]): string {
 
 /** Every dimension at its least; at the lowest trained resolution. */
 export function smallest(space: SearchSpace): Architecture {
-  return uniform(space, (list) => list[0]!, space.trainResolutions[0]!);
+  return uniform(space, (list) => list[0]!, space.trainResolutions[0]);
 }
 
 /** Every dimension at its most; at the highest trained resolution. It holds every shared weight. */
 export function biggest(space: SearchSpace): Architecture {
-  return uniform(space, (list) => list.at(-1)!, space.trainResolutions.at(-1)!);
+  return uniform(space, (list) => list.at(-1)!, space.trainResolutions.at(-1));
 }
 
 /** The architecture whose every dimension is what `pick` takes from the legal values. */

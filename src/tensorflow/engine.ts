@@ -20,7 +20,7 @@ export const tensorflowEngine: Engine = {
     const inference: Mode = {
       batchNorm: ({ name, epsilon }, x, gamma, beta, activation) => {
         const { mean, variance } = normal.get(name)!;
-        return activated(tf.batchNorm(x, mean, variance, beta, gamma, epsilon) as Tensor4D, activation);
+        return activated(tf.batchNorm4d(x, mean, variance, beta, gamma, epsilon), activation);
       },
     };
     return Promise.resolve({
@@ -57,7 +57,7 @@ async function batchStatistics(graph: Graph, tensors: ReadonlyMap<Parameter, Ten
       batchNorm: ({ name, epsilon }, x, gamma, beta, activation) => {
         const { mean, variance } = tf.moments(x, [0, 1, 2]);
         moments.set(name, { mean: tf.keep(mean), variance: tf.keep(variance) });
-        return activated(tf.batchNorm(x, mean as Tensor1D, variance as Tensor1D, beta, gamma, epsilon) as Tensor4D, activation);
+        return activated(tf.batchNorm4d(x, mean as Tensor1D, variance as Tensor1D, beta, gamma, epsilon), activation);
       },
     });
   });

@@ -85,7 +85,7 @@ function evaluate(
 
 /** A kernel of [out, in] or [out, in, 1, 1] as [out, in]. */
 function matrix(kernel: Tensor): Tensor2D {
-  return tf.reshape(kernel, [kernel.shape[0]!, kernel.shape[1]!]);
+  return tf.reshape(kernel, [kernel.shape[0], kernel.shape[1]!]);
 }
 
 function fitChannels(x: Tensor4D, channels: number): Tensor4D {

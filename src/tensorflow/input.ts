@@ -1,4 +1,4 @@
-import type { Tensor2D, Tensor4D } from '@tensorflow/tfjs-node-gpu';
+import type { Rank, Tensor4D } from '@tensorflow/tfjs-node-gpu';
 import { denseResizeMatrix, type Preprocessing } from '../data/preprocess.js';
 import { tf } from './tf.js';
 
@@ -7,7 +7,7 @@ export function normalised(crops: Uint8Array, { crop, mean, deviation }: Preproc
   return tf.tidy(() => {
     const pixels = tf.tensor(Int32Array.from(crops), [crops.length / (crop * crop * 3), crop, crop, 3], 'int32');
     const scaled = tf.div(tf.cast(pixels, 'float32'), 255);
-    return tf.div(tf.sub(scaled, tf.tensor1d(mean)), tf.tensor1d(deviation)) as Tensor4D;
+    return tf.div<Tensor4D>(tf.sub(scaled, tf.tensor1d(mean)), tf.tensor1d(deviation));
   });
 }
 
@@ -24,11 +24,11 @@ export function resized(x: Tensor4D, resolution: number): Tensor4D {
     const matrix = tf.tensor2d(denseResizeMatrix(size, resolution), [resolution, size]);
     const along = (axisFirst: Tensor4D): Tensor4D => {
       const [, a, b, d] = axisFirst.shape;
-      const product = tf.matMul(matrix, tf.reshape(axisFirst, [size, a * b * d]) as Tensor2D);
-      return tf.reshape(product, [resolution, a, b, d]) as Tensor4D;
+      const product = tf.matMul(matrix, tf.reshape<Rank.R2>(axisFirst, [size, a * b * d]));
+      return tf.reshape<Rank.R4>(product, [resolution, a, b, d]);
     };
     const rows = along(tf.transpose(x, [1, 2, 0, 3])); // [r, w, n, c]
     const columns = along(tf.transpose(rows, [1, 0, 2, 3])); // [r(w), r(h), n, c]
-    return tf.reshape(tf.transpose(columns, [2, 1, 0, 3]), [n, resolution, resolution, c]) as Tensor4D;
+    return tf.reshape<Rank.R4>(tf.transpose(columns, [2, 1, 0, 3]), [n, resolution, resolution, c]);
   });
 }

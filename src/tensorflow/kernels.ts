@@ -145,7 +145,7 @@ export function depthwiseConv2d(x: Tensor4D, kernel: Tensor4D, stride: number, n
       },
     };
   });
-  return f(x, kernel) as Tensor4D;
+  return f(x, kernel);
 }
 
 /** Weights of a squeeze-and-excitation: reduce [bottleneck, c], its bias, expand [c, bottleneck], its bias. */
@@ -162,10 +162,10 @@ export function squeezeExcite(x: Tensor4D, weights: SqueezeExciteWeights, native
     const [input, reduce, reduceBias, expand, expandBias] = args as [Tensor4D, ...SqueezeExciteWeights];
     const [n, h, w, c] = input.shape;
     const perImage = (t: Tensor): Tensor => tf.reshape(t, [n, 1, 1, c]);
-    const pooled = tf.mean(input, [1, 2]) as Tensor2D; // [n, c]
-    const reduced = tf.add(tf.matMul(pooled, reduce, false, true), reduceBias) as Tensor2D; // [n, bottleneck]
+    const pooled = tf.mean<Tensor2D>(input, [1, 2]); // [n, c]
+    const reduced = tf.add<Tensor2D>(tf.matMul(pooled, reduce, false, true), reduceBias); // [n, bottleneck]
     const active = timesSigmoid(reduced, reduced) as Tensor2D;
-    const gate = tf.sigmoid(tf.add(tf.matMul(active, expand, false, true), expandBias)) as Tensor2D; // [n, c]
+    const gate = tf.sigmoid<Tensor2D>(tf.add(tf.matMul(active, expand, false, true), expandBias)); // [n, c]
     save([input, reduce, expand, pooled, reduced, active, gate]);
     return {
       value: tf.mul(input, perImage(gate)),
@@ -174,7 +174,7 @@ export function squeezeExcite(x: Tensor4D, weights: SqueezeExciteWeights, native
         const [reduce, expand, pooled, reduced, active, gate] = rest as [Tensor2D, Tensor2D, Tensor2D, Tensor2D, Tensor2D, Tensor2D];
         const g = dy as Tensor;
         const dGate = native ? execute('BignasSumProduct', [], [g, input])[0]! : tf.sum(tf.mul(g, input), [1, 2]);
-        const dExpanded = tf.mul(dGate, tf.mul(gate, tf.sub(1, gate))) as Tensor2D; // [n, c]
+        const dExpanded = tf.mul<Tensor2D>(dGate, tf.mul(gate, tf.sub(1, gate))); // [n, c]
         const dReduced = swishGradient(tf.matMul(dExpanded, expand), reduced, active) as Tensor2D; // [n, bottleneck]
         const dMean = tf.div(tf.matMul(dReduced, reduce), h * w);
         const dx = native

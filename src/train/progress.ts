@@ -21,7 +21,7 @@ export function progressLine(out: NodeJS.WriteStream, every = 15): SessionReport
       const text =
         `step ${step}/${totalSteps}  epoch ${epoch.toFixed(2)}  loss biggest ${loss(0)} smallest ${loss(-1)}  rate ${rate.toPrecision(3)}  ` +
         `${(images / pace).toFixed(0)} images/s  ${duration((totalSteps - step) * pace)} left`;
-      if (!terminal) return line(text);
+      if (!terminal) { line(text); return; }
       out.write(`\r\x1b[K${text}`);
       open = true;
     },
