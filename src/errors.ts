@@ -52,6 +52,7 @@ export class BignasError extends Error {
 
 /** How a value is shown in a message: its JSON, cut to a length that cannot flood a log. */
 export function shown(value: unknown): string {
+  // eslint-disable-next-line @typescript-eslint/no-unnecessary-condition -- undefined has no JSON, whatever the type says
   const text = typeof value === 'string' ? `\`${value}\`` : (JSON.stringify(value) ?? String(value));
   return text.length <= 120 ? text : `${text.slice(0, 117)}…`;
 }

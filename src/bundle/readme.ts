@@ -18,32 +18,34 @@ export function bundleReadme(manifest: Omit<BundleManifest, 'files'>): string {
 
 ## Run it
 
+Prepare an image:
+
 \`\`\`python
 # pip install numpy pillow onnxruntime
-import numpy as np, onnxruntime as ort
-from PIL import Image
-crop = prepare(Image.open("photo.jpg"))
-probabilities = ort.InferenceSession("model.onnx").run(["probabilities"], {"input": crop})[0][0]
-for i in probabilities.argsort()[::-1][:5]: print(f"{probabilities[i]:.4f}", labels[i])
-\`\`\`
-
-with the preparation of an image, which must come first:
-
-\`\`\`python
 import json, numpy as np
 from PIL import Image
 labels = json.load(open("manifest.json"))["labels"]
 
 def prepare(image, side=${p.shorterSide}, crop=${p.crop}, resolution=${p.resolution}):
-    image = image.convert("RGB")
+    planes = [c.convert("F") for c in image.convert("RGB").split()]
     (w, h), short = image.size, min(image.size)
     if (w, h) != (crop, crop):
         w, h = int(w * side / short + 0.5), int(h * side / short + 0.5)
         left, top = (w - crop) // 2, (h - crop) // 2
-        image = image.resize((w, h), Image.BICUBIC).crop((left, top, left + crop, top + crop))
-    planes = [np.asarray(c.convert("F").resize((resolution, resolution), Image.BICUBIC)) for c in image.split()]
+        planes = [c.resize((w, h), Image.BICUBIC).crop((left, top, left + crop, top + crop)) for c in planes]
+        planes = [Image.fromarray(np.floor(np.clip(np.asarray(c), 0, 255) + 0.5)) for c in planes]
+    planes = [np.asarray(c.resize((resolution, resolution), Image.BICUBIC)) for c in planes]
     mean, deviation = np.float32(${JSON.stringify(p.mean)}), np.float32(${JSON.stringify(p.deviation)})
     return ((np.stack(planes) / 255 - mean[:, None, None]) / deviation[:, None, None])[None].astype(np.float32)
+\`\`\`
+
+and run the model:
+
+\`\`\`python
+import onnxruntime as ort
+crop = prepare(Image.open("photo.jpg"))
+probabilities = ort.InferenceSession("model.onnx").run(["probabilities"], {"input": crop})[0][0]
+for i in probabilities.argsort()[::-1][:5]: print(f"{probabilities[i]:.4f}", labels[i])
 \`\`\`
 
 ## The preparation in words
@@ -55,8 +57,7 @@ def prepare(image, side=${p.shorterSide}, crop=${p.crop}, resolution=${p.resolut
 4. Divide by 255, subtract the mean (${p.mean.join(', ')}), divide by the deviation (${p.deviation.join(', ')}), per channel R, G, B.
 5. The input is float32 [batch, 3, ${p.resolution}, ${p.resolution}].
 
-Every resize is bicubic with a = ${p.resize.a}, half-pixel centres, antialiased when shrinking: Pillow's \`BICUBIC\`. (In step 2 Pillow rounds
-between the two axes, too; the difference is below one grey level.)
+Every resize is bicubic with a = ${p.resize.a}, half-pixel centres, antialiased when shrinking: Pillow's \`BICUBIC\` on planes of floats.
 `;
 }
 

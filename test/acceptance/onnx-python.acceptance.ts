@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { buildGraph } from '../../src/graph/buildGraph.js';
@@ -14,10 +14,8 @@ import { imagenet } from '../../src/space/presets/imagenet.js';
 import { tiny } from '../../src/space/presets/tiny.js';
 import { sampleArchitecture } from '../../src/space/sample.js';
 import type { SearchSpace } from '../../src/space/space.js';
+import { userPython } from '../support/python.js';
 import { randomBatch, randomStatistics, randomWeights } from '../support/random.js';
-
-/** Not the version that Node runs, and not ours: a user's. They take Python 3.10 to 3.13. */
-const PACKAGES = ['onnxruntime==1.23.2', 'onnx==1.19.1', 'numpy==2.2.6'];
 
 /** Checks model.onnx and calibration.onnx, runs model.onnx on input.bin, and writes what came out. */
 const SCRIPT = `
@@ -58,7 +56,7 @@ let python: string;
 
 before(() => {
   folder = mkdtempSync(join(tmpdir(), 'bignas-onnx-'));
-  python = pythonWithOnnx();
+  python = userPython();
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -120,24 +118,4 @@ function close(actual: ArrayLike<number>, expected: ArrayLike<number>, what: str
   const largest = Math.max(...Array.from(expected, Math.abs));
   for (let i = 0; i < expected.length; i++)
     assert.ok(Math.abs(actual[i]! - expected[i]!) <= 1e-4 * largest, `${what}: element ${i} is ${actual[i]}, expected ${expected[i]}`);
-}
-
-/** A Python with the packages, in a virtual environment kept in the user's cache folder (320 MB); made on first use. */
-function pythonWithOnnx(): string {
-  const cache = process.env['BIGNAS_CACHE'] || join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'bignas');
-  const environment = join(cache, `python-${PACKAGES.join('-').replaceAll('==', '-')}`);
-  const interpreter = join(environment, 'bin', 'python');
-  if (existsSync(interpreter)) return interpreter;
-  mkdirSync(cache, { recursive: true });
-  // Made beside its place and renamed: one that was cut off is never taken for whole.
-  const making = mkdtempSync(join(cache, 'making-python-'));
-  try {
-    execFileSync('python3', ['-m', 'venv', making], { stdio: 'inherit' });
-    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--only-binary=:all:', ...PACKAGES];
-    execFileSync(join(making, 'bin', 'python'), pip, { stdio: 'inherit' });
-    renameSync(making, environment);
-  } finally {
-    rmSync(making, { recursive: true, force: true });
-  }
-  return interpreter;
 }

@@ -82,7 +82,8 @@ export async function makeCheckpoint(space: SearchSpace, folder: string, options
 
 /** A family with a child within each budget, and a front of these and a few more. */
 function randomFrontier(space: SearchSpace, seed: number): Frontier {
-  const sampled = Array.from({ length: 64 }, (_, i) => recordOf(space, sampleArchitecture(space, [seed, i])));
+  // Half of them at the lowest resolution, so that some lie near the smallest.
+  const sampled = Array.from({ length: 64 }, (_, i) => recordOf(space, sampleArchitecture(space, [seed, i], i % 2 ? space.resolutions[0] : undefined)));
   const [low, high] = [recordOf(space, smallest(space)), recordOf(space, biggest(space))];
   const all = [low, ...sampled, high].sort((a, b) => a.costs.flops.value - b.costs.flops.value);
   const budgets = familyBudgets(space);

@@ -1,0 +1,56 @@
+import type { IncomingMessage } from 'node:http';
+import { BignasError, shown } from '../src/errors.js';
+
+/**
+ * Reads a request's body whole, into memory of its own, so that it can move to a worker. Nothing is decoded or parsed here.
+ * A body over the limit is refused as soon as that is known; what still comes of it is thrown away, so that the client can read the
+ * answer.
+ * @throws BignasError BODY_TOO_LARGE, BODY_MALFORMED (cut short), MEDIA_TYPE_UNSUPPORTED (compressed)
+ */
+export async function readBody(request: IncomingMessage, maxBytes: number): Promise<Uint8Array<ArrayBuffer>> {
+  const encoding = request.headers['content-encoding'] ?? 'identity';
+  if (encoding.toLowerCase() !== 'identity')
+    throw new BignasError('MEDIA_TYPE_UNSUPPORTED', `Expected a body without content encoding, got ${shown(encoding)}. Images are compressed already.`);
+  // Node's parser has refused a length that is no number, and one beside a transfer encoding.
+  const declared = request.headers['content-length'];
+  if (declared !== undefined && Number(declared) > maxBytes) throw tooLarge(maxBytes, Number(declared), request);
+  return new Promise((resolve, reject) => {
+    const chunks: Buffer[] = [];
+    let length = 0;
+    const done = (): void => {
+      request.off('data', take).off('end', end).off('close', cut).off('error', cut);
+    };
+    const take = (chunk: Buffer): void => {
+      length += chunk.length;
+      if (length <= maxBytes) {
+        chunks.push(chunk);
+        return;
+      }
+      done();
+      reject(tooLarge(maxBytes, undefined, request));
+    };
+    const end = (): void => {
+      done();
+      const body = new Uint8Array(length);
+      let at = 0;
+      for (const chunk of chunks) {
+        body.set(chunk, at);
+        at += chunk.length;
+      }
+      resolve(body);
+    };
+    const cut = (): void => {
+      done();
+      reject(new BignasError('BODY_MALFORMED', `The body was cut short after ${length} bytes.`));
+    };
+    request.on('data', take).on('end', end).on('close', cut).on('error', cut);
+  });
+}
+
+function tooLarge(maxBytes: number, got: number | undefined, request: IncomingMessage): BignasError {
+  request.on('error', () => undefined).resume();
+  return new BignasError('BODY_TOO_LARGE', `Expected a body of at most ${maxBytes} bytes, got ${got ?? 'more'}.`, {
+    maxBytes,
+    ...(got !== undefined && { bytes: got }),
+  });
+}

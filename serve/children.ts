@@ -1,0 +1,97 @@
+import type { ChildDescription } from '../src/bundle/child.js';
+import { HeldCache, type CacheObserver, type Held } from './heldCache.js';
+import type { BuildRole, BuildSeconds } from './workers/build.js';
+import type { RunRole } from './workers/run.js';
+import { leastLoaded, type Thread } from './workers/thread.js';
+import type { ClassProbability } from './workers/top.js';
+
+/** Resident bytes of a session over those of its model: the weights, as the engine packs them, and activations. */
+const SESSION_FACTOR = 2;
+/** Bytes of a session whatever its model. */
+const SESSION_BYTES = 2 ** 20;
+
+export interface ChildrenOptions {
+  readonly build: Thread<BuildRole>;
+  readonly run: readonly Thread<RunRole>[];
+  readonly maxBytes: number;
+  readonly observer: CacheObserver;
+  readonly onBuilt: (seconds: BuildSeconds) => void;
+}
+
+/** A child in a run worker. All its predictions go to that worker. */
+interface LoadedChild extends Held {
+  readonly worker: Thread<RunRole>;
+  readonly generation: number;
+  readonly number: number;
+}
+
+/** The children in memory: built once however many ask at once, bounded in bytes, never freed under a prediction. */
+export class Children {
+  readonly #cache: HeldCache<LoadedChild>;
+  readonly #options: ChildrenOptions;
+  #loaded = 0;
+
+  constructor(options: ChildrenOptions) {
+    this.#options = options;
+    this.#cache = new HeldCache(options);
+  }
+
+  get bytes(): number {
+    return this.#cache.bytes;
+  }
+
+  has({ id }: ChildDescription): boolean {
+    return this.#cache.has(id);
+  }
+
+  /**
+   * The most probable classes of each image, and the milliseconds until the child was ready and that it then took.
+   * @param data moved to the worker: [count, 3, resolution, resolution]
+   * @param signal takes the prediction back as long as it waits; the child is built all the same
+   */
+  classify(
+    description: ChildDescription,
+    { data, count }: { readonly data: Float32Array<ArrayBuffer>; readonly count: number },
+    top: number,
+    signal: AbortSignal,
+  ): Promise<{ classes: ClassProbability[][]; ready: number; run: number }> {
+    const started = performance.now();
+    return this.#cache.use(
+      description.id,
+      () => this.#load(description),
+      async ({ worker, generation, number }) => {
+        const ready = performance.now();
+        const classes =
+          generation === worker.generation
+            ? await worker.call('classify', { child: number, data, count, top }, { transfer: [data.buffer], signal })
+            : await Promise.reject(worker.lost());
+        return { classes, ready: ready - started, run: performance.now() - ready };
+      },
+    );
+  }
+
+  /** Forgets the children of a worker that died; they are built again, from statistics that are kept, when somebody asks. */
+  forget(worker: Thread<RunRole>): void {
+    this.#cache.forget((child) => child.worker === worker);
+  }
+
+  async #load({ architecture }: ChildDescription): Promise<LoadedChild> {
+    const { model, seconds } = await this.#options.build.call('build', { architecture });
+    this.#options.onBuilt(seconds);
+    const worker = leastLoaded(this.#options.run);
+    const number = ++this.#loaded;
+    const bytes = SESSION_BYTES + SESSION_FACTOR * model.byteLength;
+    await worker.call('load', { child: number, model }, { transfer: [model.buffer as ArrayBuffer] });
+    const { generation } = worker;
+    return {
+      bytes,
+      worker,
+      generation,
+      number,
+      async dispose() {
+        // What died with its worker is gone.
+        if (worker.generation === generation) await worker.call('unload', { child: number });
+      },
+    };
+  }
+}

@@ -1,0 +1,36 @@
+import type { Request, RequestHandler } from 'express';
+import { requestIdOf } from '../problem.js';
+import type { Services } from '../services.js';
+
+/** Characters of a URL that go to the log. */
+const LOGGED_URL = 512;
+
+/**
+ * Measures and logs every request when its answer has been sent or its client is gone (status 499 in both, as proxies write it).
+ * @example app.use(observe(services))
+ */
+export function observe({ metrics, logger }: Pick<Services, 'metrics' | 'logger'>): RequestHandler {
+  return function observe(request, response, next) {
+    const started = performance.now();
+    response.once('close', () => {
+      const seconds = (performance.now() - started) / 1000;
+      const status = response.writableFinished ? response.statusCode : 499;
+      metrics.requestSeconds.observe({ method: methodLabel(request.method), route: routeLabel(request), status: String(status) }, seconds);
+      const { method, originalUrl } = request;
+      const line = { requestId: requestIdOf(response), method, url: originalUrl.slice(0, LOGGED_URL), status, ms: Math.round(seconds * 1e4) / 10 };
+      if (status >= 500) logger.error(line, 'request');
+      else logger.info(line, 'request');
+    });
+    next();
+  };
+}
+
+/** The route's template: few, whatever clients ask for. */
+function routeLabel({ route }: Request): string {
+  return (route as { path?: string } | undefined)?.path ?? 'none';
+}
+
+/** Node's parser lets through some thirty methods; labels stay few. */
+function methodLabel(method: string): string {
+  return ['GET', 'HEAD', 'POST', 'OPTIONS', 'PUT', 'PATCH', 'DELETE'].includes(method) ? method : 'other';
+}

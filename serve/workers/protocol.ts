@@ -1,0 +1,78 @@
+import { parentPort } from 'node:worker_threads';
+import { BignasError, type ErrorCode } from '../../src/errors.js';
+
+/** One thing that a worker can be asked. */
+export interface Call {
+  readonly input: unknown;
+  readonly output: unknown;
+}
+
+/** What the workers of a role can be asked, by method. */
+export type Role<M> = { readonly [K in keyof M]: Call };
+
+export interface Question {
+  readonly id: number;
+  readonly method: string;
+  readonly input: unknown;
+}
+
+/** `ready` comes once, when the worker has loaded what it needs. */
+export type Message =
+  | { readonly kind: 'ready' }
+  | { readonly kind: 'output'; readonly id: number; readonly output: unknown }
+  | { readonly kind: 'error'; readonly id: number; readonly error: SentError };
+
+/** An error as it crosses between threads: a coded one keeps its code and details, any other its stack. */
+export type SentError =
+  | { readonly code: ErrorCode; readonly message: string; readonly details: Readonly<Record<string, unknown>> }
+  | { readonly code: null; readonly message: string; readonly stack: string | undefined };
+
+/** An answer whose buffers move to the asking thread instead of being copied; the worker no longer has them. */
+export class Transferred<T> {
+  constructor(
+    readonly value: T,
+    readonly buffers: readonly ArrayBufferLike[],
+  ) {}
+}
+
+export type Handlers<M extends Role<M>> = {
+  readonly [K in keyof M]: (input: M[K]['input']) => Answer<M[K]['output']> | Promise<Answer<M[K]['output']>>;
+};
+type Answer<T> = T | Transferred<T>;
+
+/** Runs a worker: says that it is ready, then answers one question after the other (the asking side sends no second before). */
+export function serveRole<M extends Role<M>>(handlers: Handlers<M>): void {
+  const port = parentPort;
+  if (!port) throw new Error('This file runs as a worker thread.');
+  const send = (message: Message, transfer: readonly ArrayBufferLike[] = []): void => {
+    port.postMessage(message, transfer.filter((buffer) => buffer instanceof ArrayBuffer));
+  };
+  port.on('message', ({ id, method, input }: Question) => {
+    const handle = handlers[method as keyof M];
+    Promise.resolve()
+      .then(() => handle(input))
+      .then(
+        (answer) => {
+          if (answer instanceof Transferred) send({ kind: 'output', id, output: answer.value }, answer.buffers);
+          else send({ kind: 'output', id, output: answer });
+        },
+      )
+      .catch((error: unknown) => {
+        send({ kind: 'error', id, error: sentError(error) });
+      });
+  });
+  send({ kind: 'ready' });
+}
+
+export function sentError(error: unknown): SentError {
+  if (error instanceof BignasError) return { code: error.code, message: error.message, details: error.details };
+  if (error instanceof Error) return { code: null, message: error.message, stack: error.stack };
+  return { code: null, message: String(error), stack: undefined };
+}
+
+export function receivedError(sent: SentError): Error {
+  if (sent.code !== null) return new BignasError(sent.code, sent.message, sent.details);
+  const error = new Error(sent.message);
+  if (sent.stack !== undefined) error.stack = sent.stack;
+  return error;
+}

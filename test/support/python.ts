@@ -1,0 +1,27 @@
+import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+/** Not the version that Node runs, and not ours: a user's. They take Python 3.10 to 3.13. */
+const PACKAGES = ['onnxruntime==1.23.2', 'onnx==1.19.1', 'numpy==2.2.6', 'pillow==12.0.0'];
+
+/** A Python with the packages, in a virtual environment kept in the user's cache folder (340 MB); made on first use. */
+export function userPython(): string {
+  const cache = process.env['BIGNAS_CACHE'] || join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'bignas');
+  const environment = join(cache, `python-${PACKAGES.join('-').replaceAll('==', '-')}`);
+  const interpreter = join(environment, 'bin', 'python');
+  if (existsSync(interpreter)) return interpreter;
+  mkdirSync(cache, { recursive: true });
+  // Made beside its place and renamed: one that was cut off is never taken for whole.
+  const making = mkdtempSync(join(cache, 'making-python-'));
+  try {
+    execFileSync('python3', ['-m', 'venv', making], { stdio: 'inherit' });
+    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--only-binary=:all:', ...PACKAGES];
+    execFileSync(join(making, 'bin', 'python'), pip, { stdio: 'inherit' });
+    renameSync(making, environment);
+  } finally {
+    rmSync(making, { recursive: true, force: true });
+  }
+  return interpreter;
+}
