@@ -42,8 +42,9 @@ const command = new Command('bignas-train')
 
 async function main(options: Options): Promise<void> {
   const line = (text: string): void => console.log(text);
+  const preset = loadSpace(options.space); // before anything is fetched
   const dataset = await loadCifar10({ log: line });
-  const space = { ...loadSpace(options.space), classes: dataset.classes.length };
+  const space = { ...preset, classes: dataset.classes.length };
   const perEpoch = stepsPerEpoch(dataset.splits.train.count, options.batch);
   const steps = options.steps ?? (options.epochs ?? 6) * perEpoch;
   const recipe = defaultRecipe({

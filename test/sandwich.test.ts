@@ -80,6 +80,12 @@ test('a step takes the biggest, two random and the smallest child at paired reso
   }
 });
 
+test('random children train at trained resolutions, also where only two are trained', () => {
+  const two = { ...tiny, trainResolutions: [12, 14] as [number, ...number[]] };
+  for (let step = 0; step < 20; step++)
+    for (const { resolution } of sandwich(two, { seed: 1, randomChildren: 2 }, step)) assert(two.trainResolutions.includes(resolution));
+});
+
 test("a step's gradient is the sum over the sandwich's children, the teacher's labels frozen (finite differences)", () => {
   const weights = randomWeights(tiny, 3);
   const children = sandwich(tiny, { seed: 11, randomChildren: 2 }, 0);
@@ -113,8 +119,9 @@ test("a step's gradient is the sum over the sandwich's children, the teacher's l
     };
     const numeric = difference(2e-3);
     const got = gradients.tensor(name)[i]!;
-    assert(Math.abs(got - numeric) < 2e-3 * Math.max(1, Math.abs(numeric)), `${name}[${i}]: ${got}, by finite differences ${numeric}`);
-    if (Math.abs(numeric) > 1e-3) checked++;
+    const tolerance = 5e-4 + 2e-3 * Math.abs(numeric);
+    assert(Math.abs(got - numeric) < tolerance, `${name}[${i}]: ${got}, by finite differences ${numeric}`);
+    if (Math.abs(numeric) > 4 * tolerance) checked++;
   }
   assert(checked > weights.tensors.length / 2, `only ${checked} gradients differ from 0`);
 });
@@ -142,13 +149,23 @@ test('a weight that no child uses gets no gradient, with weight decay too', () =
   assert(gradients.data.filter((g) => g !== 0).length > 0.9 * used.data.filter((n) => n > 0).length);
 });
 
-test('dropout and weight decay act on the first child alone', () => {
+test('dropout acts on the first child alone', () => {
   const weights = randomWeights(tiny, 7);
   const student = smallest(tiny);
-  const regularised = { ...recipe, dropout: 0.5 };
+  // So high a rate drops every feature: the teacher's logits are the classifier's biases, its soft labels their softmax.
+  const { losses } = gradientsOf(weights, [biggest(tiny), student], { ...recipe, weightDecay: 0, dropout: 0.9999999 });
+  const biases = Float64Array.from({ length: count * tiny.classes }, (_, i) => weights.tensor('classifier.bias')[i % tiny.classes]!);
+  const hard = Float64Array.from(biases, (_, i) => (labels[Math.floor(i / tiny.classes)] === i % tiny.classes ? 1 : 0));
+  assert(Math.abs(losses[0]! - crossEntropy(hard, biases)) < 1e-5);
+  const expected = crossEntropy(softmax(biases), oracleLogits(weights, student));
+  assert(Math.abs(losses[1]! - expected) < 1e-4, `${losses[1]} and ${expected}`);
+  assert(Math.abs(expected - crossEntropy(softmax(biases), biases)) > 1e-2, 'a student with dropout would be told');
+});
+
+test('weight decay acts on the first child alone', () => {
+  const weights = randomWeights(tiny, 7);
+  const student = smallest(tiny);
   const plain = { ...recipe, dropout: 0, weightDecay: 0 };
-  assert.notEqual(gradientsOf(weights, [biggest(tiny)], regularised).losses[0], gradientsOf(weights, [biggest(tiny)], plain).losses[0]);
-  assert.deepEqual(gradientsOf(weights, [biggest(tiny)], regularised).losses, gradientsOf(weights, [biggest(tiny)], regularised).losses);
   // With a teacher whose dropout is off, weight decay changes no student's gradient.
   const difference = (options: typeof recipe): number[] => {
     const both = gradientsOf(weights, [biggest(tiny), student], options).gradients.data;

@@ -95,7 +95,9 @@ test('a text at fault names the field and what is legal there', () => {
 test('a space at fault is refused with the field', () => {
   assert.throws(() => parseSpace({ ...tiny, colour: 'red' }), /colour/);
   assert.throws(() => parseSpace({ ...tiny, trainResolutions: [9, 11, 99] }), /trainResolutions must be among resolutions/);
-  assert.throws(() => parseSpace({ ...tiny, stages: [{ ...tiny.stages[0], kernels: [4] }] }), /kernels must be odd/);
+  assert.throws(() => parseSpace({ ...tiny, stages: [{ ...tiny.stages[0], kernels: [4] }] }), /kernels must be odd and at least 3/);
+  assert.throws(() => parseSpace({ ...tiny, stages: [{ ...tiny.stages[0], kernels: [1, 3] }] }), /kernels must be odd and at least 3/);
+  assert.throws(() => parseSpace({ ...tiny, stages: [{ ...tiny.stages[0], depths: [1, 30_000_000] }] }), /depths/);
   assert.throws(() => loadSpace('imagnet'), /imagenet, cifar10, tiny or a \.json file, got `imagnet`/);
   assert.throws(() => loadSpace('/nowhere/space.json'), /cannot be read/);
 });

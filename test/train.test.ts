@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { openCheckpoint } from '../src/checkpoint/checkpoint.js';
@@ -141,9 +141,19 @@ test('a run is not overwritten, nor resumed under another recipe, nor from a dam
   await runSession(session('guarded', 6).options);
   await assert.rejects(runSession(session('guarded', 6).options), /holds a run already/);
   await assert.rejects(runSession(session('guarded', 7, { resume: true }).options), /steps: the run has 6, asked for 7/);
+  const narrower = { ...tiny, stages: tiny.stages.map((stage) => ({ ...stage, kernels: [3] })) } as unknown as typeof tiny;
+  await assert.rejects(runSession(session('guarded', 6, { resume: true, space: narrower }).options), /another search space/);
+  await assert.rejects(runSession(session('guarded', 6, { resume: true, dataset: { ...dataset, digest: '1'.repeat(64) } }).options), /another set of training images/);
+  await writeFile(join(folder, 'guarded', 'lock'), `${process.pid} ${hostname()}\n`);
+  await assert.rejects(runSession(session('guarded', 6, { resume: true }).options), new RegExp(`Process ${process.pid} on .* trains in`));
+  await writeFile(join(folder, 'guarded', 'lock'), `4194303 ${hostname()}\n`); // of a process that is gone
+  await mkdir(join(folder, 'guarded', '.step-3.partial-77'));
   const file = join(folder, 'guarded', 'step-6', 'training.safetensors');
   const bytes = await readFile(file);
   bytes[bytes.length - 3]! ^= 1;
   await writeFile(file, bytes);
   await assert.rejects(runSession(session('guarded', 6, { resume: true }).options), /training\.safetensors is damaged/);
+  assert.deepEqual((await readdir(join(folder, 'guarded'))).filter((name) => name.startsWith('.') || name === 'lock'), []);
+  await writeFile(join(folder, 'file'), '');
+  await assert.rejects(runSession(session('file', 6).options), /cannot be written: .*give another --output/);
 });

@@ -15,26 +15,37 @@ export async function writeFileAtomic(path: string, content: string | Uint8Array
 }
 
 /**
- * Writes a folder that is whole or not there. An existing folder of that name is replaced only once the new one is on disk.
- * Leftovers of killed writers of the same folder are removed.
+ * Writes a folder that is whole or not there. An existing folder of that name is moved aside only once the new one is on disk; a
+ * killed writer leaves the old one, the new one, or for a moment both beside the name. One writer a folder at a time.
  */
 export async function writeFolderAtomic(folder: string, files: ReadonlyMap<string, string | Uint8Array>): Promise<void> {
   const parent = dirname(folder);
   await mkdir(parent, { recursive: true });
-  const prefix = `.${basename(folder)}.partial-`;
-  for (const name of await readdir(parent)) if (name.startsWith(prefix)) await rm(join(parent, name), { recursive: true, force: true });
-  const partial = join(parent, `${prefix}${process.pid}`);
+  const partial = join(parent, `.${basename(folder)}.partial-${process.pid}`);
+  const old = join(parent, `.${basename(folder)}.partial-old-${process.pid}`);
   try {
+    await rm(partial, { recursive: true, force: true });
     await mkdir(partial);
     for (const [name, content] of files) await writeSynced(join(partial, name), content);
     await syncFolder(partial);
-    await rm(folder, { recursive: true, force: true });
+    const replaces = await rename(folder, old).then(() => true, absent);
     await rename(partial, folder);
     await syncFolder(parent);
+    if (replaces) await rm(old, { recursive: true, force: true });
   } catch (error) {
     await rm(partial, { recursive: true, force: true });
     throw error;
   }
+}
+
+/** Removes what killed writers left in a folder. Nobody may be writing there. */
+export async function removeLeftovers(parent: string): Promise<void> {
+  for (const name of await readdir(parent)) if (/^\..+\.partial-/.test(name)) await rm(join(parent, name), { recursive: true, force: true });
+}
+
+function absent(error: NodeJS.ErrnoException): false {
+  if (error.code === 'ENOENT') return false;
+  throw error;
 }
 
 async function writeSynced(path: string, content: string | Uint8Array): Promise<void> {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { z } from 'zod';
+import { costOf } from '../cost/cost.js';
 import { BignasError, shown } from '../errors.js';
 import { buildGraph, sharedTensors } from '../graph/buildGraph.js';
 import { batchNorms, elements, type Graph } from '../graph/graph.js';
@@ -143,9 +144,12 @@ function readCrops(manifest: Manifest, tensors: Tensors): CalibrationCrops {
 function readFrontier(manifest: Manifest, bytes: Uint8Array): Frontier {
   const result = frontierSchema.safeParse(JSON.parse(Buffer.from(bytes).toString('utf8')));
   if (!result.success) throw new Error(z.prettifyError(result.error));
-  for (const { id, architecture } of frontierChildren(result.data)) {
-    const expected = architectureId(manifest.space, parseArchitecture(manifest.space, architecture));
+  for (const { id, architecture, costs } of frontierChildren(result.data)) {
+    const parsed = parseArchitecture(manifest.space, architecture);
+    const expected = architectureId(manifest.space, parsed);
     if (id !== expected) throw new Error(`the id of ${architecture} is ${expected}, the file says ${id}`);
+    for (const [cost, value] of Object.entries(costOf(buildGraph(manifest.space, parsed))) as ['flops' | 'params', number][])
+      if (costs[cost].value !== value) throw new Error(`the ${cost} of ${architecture} are ${value}, the file says ${costs[cost].value}`);
   }
   return result.data;
 }
@@ -159,9 +163,12 @@ function readStatistics(manifest: Manifest, frontier: Frontier, tensors: Tensors
     if (layers[0] && !tensors.has(`${id}/${layers[0].name}/mean`)) continue;
     const child = new Map<string, ChannelStatistics>();
     for (const { name, shape } of layers) {
-      const part = (which: string): Float32Array => {
-        wanted.add(`${id}/${name}/${which}`);
-        return expectTensor(tensors, `${id}/${name}/${which}`, 'F32', [shape.at(-1)!]).data as Float32Array;
+      const part = (which: 'mean' | 'variance'): Float32Array => {
+        const key = `${id}/${name}/${which}`;
+        wanted.add(key);
+        const { data } = expectTensor(tensors, key, 'F32', [shape.at(-1)!]);
+        if (!data.every((v) => Number.isFinite(v) && (which === 'mean' || v >= 0))) throw new Error(`tensor ${key} holds a value that is no ${which}`);
+        return data as Float32Array;
       };
       child.set(name, { mean: part('mean'), variance: part('variance') });
     }

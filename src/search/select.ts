@@ -21,13 +21,19 @@ export function bestWithin(frontier: Frontier, budget: Budget): ChildRecord | un
     .sort(byAccuracy)[0];
 }
 
+/** More accurate, or of more multiply-adds where neither was measured. */
+function beats(child: ChildRecord, best: ChildRecord): boolean {
+  if (!child.accuracy && !best.accuracy) return child.costs.flops.value > best.costs.flops.value;
+  return (child.accuracy?.value ?? -1) > (best.accuracy?.value ?? -1);
+}
+
 /** The children that no other beats: in ascending cost, each more accurate than all before it. */
 export function paretoFront(children: readonly ChildRecord[], cost: keyof Budget): ChildRecord[] {
   const ascending = [...children].sort((a, b) => a.costs[cost].value - b.costs[cost].value || byAccuracy(a, b));
   const front: ChildRecord[] = [];
   for (const child of ascending) {
     const best = front.at(-1);
-    if (!best || (child.accuracy?.value ?? -1) > (best.accuracy?.value ?? -1)) front.push(child);
+    if (!best || beats(child, best)) front.push(child);
   }
   return front;
 }

@@ -2,26 +2,28 @@ import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { BignasError } from '../errors.js';
 
-const positive = z.int().positive();
-const choices = (what: string) =>
+/** Bounds hold what a file may ask of a reader, and keep every value within what an architecture's text can say. */
+const positive = (most: number) => z.int().positive().max(most);
+const choices = (what: string, most: number) =>
   z
-    .array(positive)
+    .array(positive(most))
     .nonempty()
+    .max(1024)
     .refine((list) => list.every((value, i) => i === 0 || value > list[i - 1]!), `${what} must ascend`);
 
 const stageSchema = z.strictObject({
   /** Inverted residual block (MBConv): 1×1 expansion, depthwise convolution, squeeze-and-excitation, 1×1 projection. */
   operator: z.literal('mbconv'),
   /** Width of the depthwise convolution over the width of the block's input. */
-  expansion: positive,
+  expansion: positive(64),
   /** Of the stage's first layer; the others have 1. */
   stride: z.union([z.literal(1), z.literal(2)]),
   /** Legal output channels of a layer. */
-  channels: choices('channels'),
+  channels: choices('channels', 65_536),
   /** Legal numbers of layers. */
-  depths: choices('depths'),
-  /** Legal depthwise kernel sizes of a layer, odd. */
-  kernels: choices('kernels').refine((list) => list.every((k) => k % 2 === 1), 'kernels must be odd'),
+  depths: choices('depths', 64),
+  /** Legal depthwise kernel sizes of a layer, odd and from 3: at stride 2 a 1×1 kernel is not the centre of a larger one. */
+  kernels: choices('kernels', 31).refine((list) => list.every((k) => k % 2 === 1 && k >= 3), 'kernels must be odd and at least 3'),
 });
 
 /** A search space as data (the paper's Table 1). An unknown key is an error. */
@@ -29,14 +31,14 @@ export const spaceSchema = z
   .strictObject({
     name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'name must be 1 to 32 of a–z, 0–9 and -'),
     /** Number of classes that the network tells apart. */
-    classes: positive,
+    classes: positive(100_000),
     /** Legal input sizes in pixels (square), those not trained included. */
-    resolutions: choices('resolutions'),
+    resolutions: choices('resolutions', 4096),
     /** The input sizes trained: the smallest child takes the first, the biggest the last, random ones those between. */
-    trainResolutions: choices('trainResolutions'),
-    stem: z.strictObject({ channels: choices('channels'), kernel: positive, stride: z.union([z.literal(1), z.literal(2)]) }),
-    stages: z.array(stageSchema).nonempty(),
-    head: z.strictObject({ channels: choices('channels') }),
+    trainResolutions: choices('trainResolutions', 4096),
+    stem: z.strictObject({ channels: choices('channels', 65_536), kernel: positive(31), stride: z.union([z.literal(1), z.literal(2)]) }),
+    stages: z.array(stageSchema).nonempty().max(64),
+    head: z.strictObject({ channels: choices('channels', 65_536) }),
     /** Width of a squeeze-and-excitation bottleneck over the width of the block's input. */
     squeezeExcitation: z.number().positive().max(1),
     /** ε of every batch norm. */

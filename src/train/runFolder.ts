@@ -1,9 +1,11 @@
 import { createHash } from 'node:crypto';
-import { readFile, readdir, rm } from 'node:fs/promises';
+import { readFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
-import { writeFileAtomic } from '../checkpoint/atomic.js';
+import { removeLeftovers, writeFileAtomic } from '../checkpoint/atomic.js';
 import { checkpointFolder, openCheckpoint, weightTensors, writeCheckpoint, type CheckpointContent } from '../checkpoint/checkpoint.js';
 import { decodeSafetensors, encodeSafetensors, type Tensor } from '../checkpoint/safetensors.js';
+import type { Manifest } from '../checkpoint/manifest.js';
 import { BignasError } from '../errors.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { recipeSchema, type Recipe } from './recipe.js';
@@ -16,6 +18,7 @@ const keep = 2;
 
 /** What resuming needs. */
 export interface ResumedRun {
+  readonly manifest: Manifest;
   readonly recipe: Recipe;
   readonly state: TrainingState;
 }
@@ -45,12 +48,50 @@ export async function saveStep(run: string, content: Omit<CheckpointContent, 'we
   for (const old of steps.filter((entry) => stepOf(entry) < state.step).slice(keep - 1)) await rm(join(run, old), { recursive: true, force: true });
 }
 
-/** Whether a folder holds a run that can be resumed. */
+/** Whether a folder holds a run that can be resumed. Only a file that is not there says no. */
 export async function hasRun(run: string): Promise<boolean> {
   return readFile(join(run, 'latest'), 'utf8').then(
     () => true,
-    () => false,
+    (error: unknown) => {
+      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+      throw error;
+    },
   );
+}
+
+/**
+ * Runs `work` as the only process that trains in the folder, after removing what killed ones left there.
+ * @throws BignasError OPTION_INVALID where another one is at work
+ */
+export async function alone<T>(run: string, work: () => Promise<T>): Promise<T> {
+  const lock = join(run, 'lock');
+  const owner = await readFile(lock, 'utf8').catch(() => undefined);
+  if (owner !== undefined) {
+    const [pid, host] = owner.trim().split(' ');
+    if (host !== hostname() || isAlive(Number(pid)))
+      throw new BignasError('OPTION_INVALID', `Process ${pid} on ${host} trains in ${run}. Wait for it, or give another --output. If it is gone, remove ${lock}.`);
+    await rm(lock, { force: true });
+  }
+  // Exclusive: of two that start at once, one fails here.
+  await writeFile(lock, `${process.pid} ${hostname()}\n`, { flag: 'wx' }).catch((error: unknown) => {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+    throw new BignasError('OPTION_INVALID', `Another process has just begun to train in ${run}. Give another --output.`);
+  });
+  try {
+    await removeLeftovers(run);
+    return await work();
+  } finally {
+    await rm(lock, { force: true });
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === 'EPERM';
+  }
 }
 
 /** The latest step of a run, checked in every byte. @throws BignasError CHECKPOINT_INVALID */
@@ -83,7 +124,7 @@ export async function resumeRun(run: string): Promise<ResumedRun> {
     momentum: part('momentum'),
     average,
   };
-  return { recipe: recipe.data, state };
+  return { manifest, recipe: recipe.data, state };
 }
 
 function stepOf(name: string): number {

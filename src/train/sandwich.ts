@@ -34,11 +34,11 @@ export interface ChildLoss {
  * appendix C: the biggest takes the highest, the smallest the lowest, the random ones those between.
  */
 export function sandwich(space: SearchSpace, recipe: Pick<Recipe, 'seed' | 'randomChildren'>, step: number): Architecture[] {
-  const between = space.trainResolutions.slice(1, -1);
-  const random = Array.from({ length: recipe.randomChildren }, (_, i) => {
-    const resolution = between.length > 0 ? between[between.length - 1 - (i % between.length)] : undefined;
-    return sampleArchitecture(space, [recipe.seed, step, i], resolution);
-  });
+  const inner = space.trainResolutions.slice(1, -1);
+  const between = inner.length > 0 ? inner : space.trainResolutions;
+  const random = Array.from({ length: recipe.randomChildren }, (_, i) =>
+    sampleArchitecture(space, [recipe.seed, step, i], between[between.length - 1 - (i % between.length)]),
+  );
   return [biggest(space), ...random, smallest(space)];
 }
 

@@ -1,7 +1,7 @@
 import { execFileSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { writeCheckpoint, type CheckpointContent } from '../checkpoint/checkpoint.js';
 import type { FamilyName } from '../checkpoint/frontier.js';
@@ -16,11 +16,11 @@ import { coarseFrontier, coarseGrid, testScores, type MeasuredFrontier } from '.
 import { evaluate } from '../search/evaluate.js';
 import { frontierOf, recordOf } from '../search/family.js';
 import { biggest, smallest } from '../space/architecture.js';
-import type { SearchSpace } from '../space/space.js';
+import { spaceDigest, type SearchSpace } from '../space/space.js';
 import { tf } from '../tensorflow/tf.js';
 import { checkSameRecipe, type Recipe } from './recipe.js';
 import { initialState, type TrainingState } from './rmsprop.js';
-import { hasRun, resumeRun, saveStep } from './runFolder.js';
+import { alone, hasRun, resumeRun, saveStep } from './runFolder.js';
 import { train, type StepReport } from './trainer.js';
 
 /** When a run writes a checkpoint: every so many steps, or every so many minutes of training. */
@@ -57,8 +57,20 @@ const calibrationBatch = 128;
  * @returns the finished checkpoint's folder, or undefined where the signal ended the run first (it can be resumed).
  */
 export async function runSession(options: SessionOptions): Promise<string | undefined> {
+  const { output } = options;
+  try {
+    await mkdir(output, { recursive: true });
+    return await alone(output, () => trainAndMeasure(options));
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    if (error instanceof BignasError || code === undefined || !code.startsWith('E') || code.startsWith('ERR_')) throw error;
+    const mend = code === 'ENOSPC' ? 'Make room on that disk' : 'Mend that, or give another --output';
+    throw new BignasError('OPTION_INVALID', `The run in ${output} cannot be written: ${message}. ${mend}; then --resume goes on from the last checkpoint.`, {}, { cause: error });
+  }
+}
+
+async function trainAndMeasure(options: SessionOptions): Promise<string | undefined> {
   const { space, dataset, recipe, output, report, engine, signal } = options;
-  mkdirSync(output, { recursive: true });
   const state = await begin(options);
   const { crops, indices } = await calibrationCrops(dataset.splits.train, options.calibrationImages, recipe.seed);
   const source: CalibrationSource = { crops: { crops, count: indices.length }, preprocessing: dataset.preprocessing, batch: calibrationBatch };
@@ -121,7 +133,7 @@ export async function runSession(options: SessionOptions): Promise<string | unde
 }
 
 /** A fresh state, or that of the run in the folder. Never overwrites a run by accident. */
-async function begin({ space, recipe, output, resume, report }: SessionOptions): Promise<TrainingState> {
+async function begin({ space, dataset, recipe, output, resume, report }: SessionOptions): Promise<TrainingState> {
   const exists = await hasRun(output);
   if (exists && !resume)
     throw new BignasError('OPTION_INVALID', `The folder ${output} holds a run already. Go on with it by --resume, or give another --output.`);
@@ -131,6 +143,11 @@ async function begin({ space, recipe, output, resume, report }: SessionOptions):
   }
   const run = await resumeRun(output);
   checkSameRecipe(run.recipe, recipe);
+  for (const [what, had, has] of [
+    ['search space', spaceDigest(run.manifest.space), spaceDigest(space)],
+    ['set of training images', run.manifest.dataset.splits, dataset.digest],
+  ])
+    if (had !== has) throw new BignasError('RESUME_MISMATCH', `The run in ${output} has another ${what}. Resume with the --space and --data it was started with, or give another --output.`);
   report.line(`Resuming after step ${run.state.step} of ${recipe.steps}.`);
   return run.state;
 }
@@ -178,11 +195,14 @@ function tensorflowVersion(): string {
   return (tf.backend() as unknown as { readonly binding: { readonly TF_Version: string } }).binding.TF_Version;
 }
 
-/** Commit of the working tree that runs, where it is one. */
+/** Commit of bignas, where it runs from a working tree of its own; marked where files differ from it. */
 function commit(): string | null {
+  const cwd = fileURLToPath(new URL('../../..', import.meta.url));
+  const git = (...args: string[]): string => execFileSync('git', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
   try {
-    const cwd = fileURLToPath(new URL('.', import.meta.url));
-    return execFileSync('git', ['rev-parse', 'HEAD'], { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+    // Inside somebody else's repository (as a package of theirs) the commit would be theirs.
+    if (relative(git('rev-parse', '--show-toplevel'), cwd) !== '') return null;
+    return git('rev-parse', 'HEAD') + (git('status', '--porcelain', '--untracked-files=no') === '' ? '' : '-modified');
   } catch {
     return null;
   }

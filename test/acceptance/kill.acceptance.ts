@@ -44,23 +44,23 @@ test('a run on CIFAR-10 killed with SIGKILL at random times ends with the bits o
   assert.equal(await whole.ended, 0, whole.output());
 
   const broken = join(folder, 'broken');
-  let kills = 0;
-  for (let attempt = 0; ; attempt++) {
+  const killedAt: number[] = [];
+  while (killedAt.length < 10) {
     const run = start(broken);
-    if (attempt < 10) {
-      // From start-up into training and writing; the state grows with every attempt that comes far enough to save.
-      await Promise.race([run.ended, wait(2500 + Math.random() * 3500)]);
-      run.kill();
-      kills++;
-      await run.ended;
-      continue;
-    }
-    assert.equal(await run.ended, 0, run.output());
-    break;
+    // Killed some time after it has begun or resumed, in a step or while a checkpoint is written.
+    while (!run.output().includes('step ') && (await Promise.race([run.ended.then(() => 'ended'), wait(20)])) !== 'ended');
+    const ended = await Promise.race([run.ended.then(() => true), wait(Math.random() * 600)]);
+    assert(!ended, `the run ended before it was killed ten times: ${run.output()}`);
+    run.kill();
+    await run.ended;
+    killedAt.push(Number(/\d+/.exec(await readFile(join(broken, 'latest'), 'utf8').catch(() => '0'))));
   }
-  assert.equal(kills, 10);
+  console.log(`killed ten times; checkpoints then: ${killedAt.join(', ')}`);
+  assert(killedAt.some((step) => step > 0 && step < steps), 'some kills fell between checkpoints');
+  const last = start(broken);
+  assert.equal(await last.ended, 0, last.output());
   const [a, b] = [await final(unbroken), await final(broken)];
   a.forEach((bytes, i) => assert(bytes.equals(b[i]!), `file ${i} differs`));
   const left = (await readdir(broken)).filter((name) => name.startsWith('.'));
-  assert(left.length <= 1, `leftovers: ${left.join(' ')}`);
+  assert.deepEqual(left, []);
 });
