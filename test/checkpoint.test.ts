@@ -100,6 +100,8 @@ test('tensors that are missing, too many, of another shape or type, or not finit
     [weights, (t) => t.set('classifier.bias', { dtype: 'F32', shape: [4], data: Float32Array.of(1, NaN, 0, 0) }), /not a finite number/],
     ['calibration.safetensors', (t) => t.set('crops', { dtype: 'U8', shape: [1, 14, 14, 3], data: new Uint8Array(588) }), /crops: expected U8 \[16,14,14,3\]/],
     ['statistics.safetensors', (t) => t.delete([...t.keys()].at(-1)!), /is missing/],
+    ['statistics.safetensors', (t) => (t.get([...t.keys()].find((name) => name.endsWith('/variance'))!)!.data[0] = -1), /holds a value that is no variance/],
+    ['statistics.safetensors', (t) => (t.get([...t.keys()].find((name) => name.endsWith('/mean'))!)!.data[0] = NaN), /holds a value that is no mean/],
     ['statistics.safetensors', (t) => t.set('000000000000/stem.bn/mean', { dtype: 'F32', shape: [4], data: new Float32Array(4) }), /does not belong/],
   ];
   for (const [name, edit, message] of cases) {
@@ -150,6 +152,8 @@ test('a manifest or a frontier that does not fit is refused', async () => {
   const { id, architecture } = checkpoint.frontier.family.biggest;
   await refused(await frontier((text) => text.replaceAll(id, '0123456789ab')), /frontier\.json.*the file says 0123456789ab/);
   await refused(await frontier((text) => text.replaceAll(architecture, architecture.replace('r14', 'r99'))), /frontier\.json.*resolution/);
+  const { value } = checkpoint.frontier.family.biggest.costs.flops;
+  await refused(await frontier((text) => text.replaceAll(`"value": ${value}`, '"value": 1')), /flops of .* the file says 1\b/);
   await refused(await frontier(() => '{}'), /frontier\.json/);
   await refused(await frontier(() => 'null'), /frontier\.json/);
 });
