@@ -1,7 +1,9 @@
-import type { RequestHandler } from 'express';
 import { BignasError } from '../src/errors.js';
 
-/** How many requests may compute or wait for it at one time. Beyond it they are refused at once rather than made to wait. */
+/**
+ * How many requests may compute or wait for it at one time. Beyond it they are refused at once rather than made to wait. A request
+ * whose client is gone keeps its place until its work has ended: the place stands for the work.
+ */
 export class Admission {
   #count = 0;
 
@@ -16,10 +18,15 @@ export class Admission {
     return this.#count;
   }
 
-  /** @returns what gives the place back, once however often it is called. @throws BignasError OVERLOADED */
-  enter(): () => void {
+  /** @throws BignasError OVERLOADED where `enter` would */
+  check(): void {
     if (this.#count >= this.limit)
       throw new BignasError('OVERLOADED', `The server computes ${this.#count} requests, its limit. Ask again in a second.`, { limit: this.limit });
+  }
+
+  /** @returns what gives the place back, once however often it is called. @throws BignasError OVERLOADED */
+  enter(): () => void {
+    this.check();
     this.observe(++this.#count);
     let left = false;
     return () => {
@@ -28,15 +35,4 @@ export class Admission {
       this.observe(--this.#count);
     };
   }
-}
-
-/**
- * Gives every request a place until its answer is sent or its client is gone.
- * @example app.post('/predict', admit(services.admission), predict)
- */
-export function admit(admission: Admission): RequestHandler {
-  return function admitRequest(_request, response, next) {
-    response.once('close', admission.enter());
-    next();
-  };
 }

@@ -1,5 +1,6 @@
 import express, { type Express } from 'express';
 import { BignasError, shown } from '../src/errors.js';
+import { inTurn } from './middleware/inTurn.js';
 import { observe } from './middleware/observe.js';
 import { requestId } from './middleware/requestId.js';
 import { problems } from './problem.js';
@@ -13,6 +14,7 @@ export function createApp(services: Services): Express {
   app.disable('x-powered-by');
   app.disable('etag'); // bundles have a strong one of their own; other answers are not worth one
   app.set('query parser', 'simple'); // flat: no nested objects from a query
+  app.use(inTurn());
   app.use(requestId());
   app.use(observe(services));
   app.use(function lastAnswer(_request, response, next) {

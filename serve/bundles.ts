@@ -15,7 +15,7 @@ export interface BundlesOptions {
   readonly onBuilt: (seconds: BuildSeconds) => void;
 }
 
-/** A bundle on disk, named by its digest: a file of that name never changes. */
+/** A bundle on disk. No two builds have a file of one name, so that disposing of one never removes another's. */
 export interface BundleFile extends Held {
   /** Name in the folder. */
   readonly file: string;
@@ -36,9 +36,27 @@ export class Bundles {
     return this.#options.folder;
   }
 
-  /** Runs `work` while the child's bundle is there. */
-  use<T>(description: ChildDescription, work: (bundle: BundleFile) => Promise<T>): Promise<T> {
-    return this.#cache.use(description.id, () => this.#build(description), work);
+  /** Bytes of every bundle on disk, those included that are only still being sent. */
+  get bytes(): number {
+    return this.#cache.bytes;
+  }
+
+  /** Runs `work` while the child's bundle is there; once more, with a new one, where `work` throws that its file is not (ENOENT). */
+  async use<T>(description: ChildDescription, work: (bundle: BundleFile) => Promise<T>): Promise<T> {
+    let used: BundleFile | undefined;
+    const attempt = (): Promise<T> =>
+      this.#cache.use(
+        description.id,
+        () => this.#build(description),
+        (bundle) => work((used = bundle)),
+      );
+    try {
+      return await attempt();
+    } catch (error) {
+      if (!used || (error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      this.#cache.forget((bundle) => bundle === used); // somebody cleaned the folder
+      return attempt();
+    }
   }
 
   async #build({ architecture }: ChildDescription): Promise<BundleFile> {

@@ -2,7 +2,7 @@ import type { ChildDescription } from '../src/bundle/child.js';
 import { HeldCache, type CacheObserver, type Held } from './heldCache.js';
 import type { BuildRole, BuildSeconds } from './workers/build.js';
 import type { RunRole } from './workers/run.js';
-import { leastLoaded, type Thread } from './workers/thread.js';
+import type { Thread } from './workers/thread.js';
 import type { ClassProbability } from './workers/top.js';
 
 /** Resident bytes of a session over those of its model: the weights, as the engine packs them, and activations. */
@@ -29,6 +29,8 @@ interface LoadedChild extends Held {
 export class Children {
   readonly #cache: HeldCache<LoadedChild>;
   readonly #options: ChildrenOptions;
+  /** How many children each worker has, or is being given. */
+  readonly #held = new Map<Thread<RunRole>, number>();
   #loaded = 0;
 
   constructor(options: ChildrenOptions) {
@@ -78,20 +80,37 @@ export class Children {
   async #load({ architecture }: ChildDescription): Promise<LoadedChild> {
     const { model, seconds } = await this.#options.build.call('build', { architecture });
     this.#options.onBuilt(seconds);
-    const worker = leastLoaded(this.#options.run);
+    const worker = this.#emptiest();
     const number = ++this.#loaded;
     const bytes = SESSION_BYTES + SESSION_FACTOR * model.byteLength;
-    await worker.call('load', { child: number, model }, { transfer: [model.buffer as ArrayBuffer] });
+    this.#hold(worker, 1);
+    try {
+      await worker.call('load', { child: number, model }, { transfer: [model.buffer as ArrayBuffer] });
+    } catch (error) {
+      this.#hold(worker, -1);
+      throw error;
+    }
     const { generation } = worker;
     return {
       bytes,
       worker,
       generation,
       number,
-      async dispose() {
+      dispose: async () => {
+        this.#hold(worker, -1);
         // What died with its worker is gone.
         if (worker.generation === generation) await worker.call('unload', { child: number });
       },
     };
+  }
+
+  /** The worker of the fewest children: a child stays where it is, and load says nothing while the server is quiet. */
+  #emptiest(): Thread<RunRole> {
+    const held = (worker: Thread<RunRole>): number => this.#held.get(worker) ?? 0;
+    return this.#options.run.reduce((a, b) => ((held(b) - held(a) || b.load - a.load) < 0 ? b : a));
+  }
+
+  #hold(worker: Thread<RunRole>, more: 1 | -1): void {
+    this.#held.set(worker, (this.#held.get(worker) ?? 0) + more);
   }
 }

@@ -17,7 +17,7 @@ export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 's
 export type LogLevel = (typeof logLevels)[number];
 
 /** What a user may say, as texts; what is not said has a default. */
-export type OptionTexts = { readonly [K in keyof Omit<ServerOptions, 'maxImages' | 'maxPixels'>]?: string | undefined };
+export type OptionTexts = { readonly [K in keyof Omit<ServerOptions, 'maxImages' | 'maxPixels' | 'stalledMs'>]?: string | undefined };
 
 /** Threads unless a user says otherwise: networks of this size gain nothing from more, and every loaded child has threads of its own. */
 const MOST_THREADS = 8;

@@ -4,12 +4,17 @@ import type { Logger } from 'pino';
 import { openCheckpoint } from '../src/checkpoint/checkpoint.js';
 import { BignasError } from '../src/errors.js';
 import { createApp } from './app.js';
+import { clientErrors } from './clientError.js';
 import type { ServerOptions } from './options.js';
 import { startServices, type Services } from './services.js';
 
 /** Milliseconds that a client may take to send a whole request, and its headers. */
 const REQUEST_MS = 60_000;
 const HEADERS_MS = 15_000;
+/** Milliseconds between two looks at requests that take too long. */
+const SLOW_LOOK_MS = 5_000;
+/** Requests a connection, so that those sent ahead of their turn cannot fill the memory. The last answer says that it closes. */
+const MOST_REQUESTS = 1000;
 /** Milliseconds between two looks at connections that became idle while the server stops. */
 const IDLE_LOOK_MS = 50;
 
@@ -32,7 +37,9 @@ export interface RunningServer {
 export async function serve(options: ServerOptions, logger: Logger): Promise<RunningServer> {
   const checkpoint = await openCheckpoint(options.checkpoint);
   const services = await startServices(checkpoint, options, logger);
-  const server = createServer({ requestTimeout: REQUEST_MS, headersTimeout: HEADERS_MS }, createApp(services));
+  const times = { requestTimeout: REQUEST_MS, headersTimeout: HEADERS_MS, connectionsCheckingInterval: SLOW_LOOK_MS };
+  const server = createServer(times, createApp(services)).on('clientError', clientErrors(logger));
+  server.maxRequestsPerSocket = MOST_REQUESTS;
   try {
     await listen(server, options);
   } catch (error) {

@@ -1,9 +1,9 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { availableParallelism, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
+import { availableParallelism } from 'node:os';
 import type { Logger } from 'pino';
 import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
 import { Admission } from './admission.js';
+import { bundleFolder } from './bundleFolder.js';
 import { Bundles } from './bundles.js';
 import { Children } from './children.js';
 import { Metrics } from './metrics.js';
@@ -27,8 +27,10 @@ export interface ServiceOptions {
   readonly queue: number;
   /** Images a request. Default 32. */
   readonly maxImages?: number;
-  /** Pixels an image, before anything is decoded. Default 50 million. */
+  /** Pixels of a request's images together, each counted before it is decoded. Default 50 million. */
   readonly maxPixels?: number;
+  /** Milliseconds without progress after which a download is given up. Default 60 000. */
+  readonly stalledMs?: number;
 }
 
 /** Everything that the routes use. */
@@ -58,7 +60,7 @@ export async function startServices(opened: Checkpoint, options: ServiceOptions,
   const metrics = new Metrics();
   metrics.sharedWeightBytes.set(sharedBytes(checkpoint).weights);
   metrics.checkpointInfo.set({ checkpoint: checkpoint.manifest.name, space: checkpoint.manifest.space.name, digest: checkpoint.digest }, 1);
-  const folder = await mkdtemp(join(tmpdir(), 'bignas-bundles-'));
+  const folder = await bundleFolder();
 
   const start = <M extends Role<M>>(
     role: string,

@@ -41,7 +41,7 @@ test('a bundle is the same bytes every time, and its manifest says all of it', (
   assert.equal(manifest.costs.flops.value, smallest.costs.flops.value);
   assert.deepEqual(manifest.inputs[0]!.shape, ['batch', 3, 8, 8]);
   const readme = Buffer.from(files['README.md']!).toString();
-  for (const part of [smallest.architecture, 'onnxruntime', 'BICUBIC', `resolution=${manifest.preprocessing.resolution}`]) assert.ok(readme.includes(part), part);
+  for (const part of [smallest.architecture, 'onnxruntime', 'BICUBIC', 'exif_transpose', 'alpha_composite', `resolution=${manifest.preprocessing.resolution}`]) assert.ok(readme.includes(part), part);
 });
 
 test('the time zone of a machine is not in the zip', () => {

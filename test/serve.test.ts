@@ -180,6 +180,8 @@ describe('POST /predict', () => {
     setTimeout(() => controller.abort(), 5);
     assert.equal(await asked, 'gone');
     await predict('?arch=M');
+    // Its child may still be in the making.
+    for (let i = 0; i < 100 && server.services.admission.count > 0; i++) await sleep(50);
     assert.equal(valueOf(await metrics(), 'bignas_http_requests_in_flight'), 0);
   });
 });

@@ -1,5 +1,4 @@
 import busboy from 'busboy';
-import { z } from 'zod';
 import { BignasError, shown } from '../../src/errors.js';
 import { bodyKind } from '../media.js';
 
@@ -17,6 +16,8 @@ export interface BodyLimits {
 
 /** Characters of a file name that come back in an answer. */
 const LONGEST_NAME = 255;
+/** Fields of a form beside its files. They are not used. */
+const MOST_FIELDS = 32;
 
 /**
  * The images of a request's body: one raw, those of a form, or base64 in JSON `{"images": ["…"]}`.
@@ -25,29 +26,31 @@ const LONGEST_NAME = 255;
 export async function imagesOf(body: Uint8Array, contentType: string | undefined, limits: BodyLimits): Promise<SentImage[]> {
   const kind = bodyKind(contentType);
   if (body.length === 0) throw empty('the body has no bytes');
-  const images = kind === 'image' ? [{ bytes: body, file: undefined }] : kind === 'json' ? fromJson(body) : await fromForm(body, contentType!, limits);
-  if (images.length > limits.maxImages)
-    throw new BignasError('BODY_TOO_LARGE', `Expected at most ${limits.maxImages} images in a request, got ${images.length}.`, { maxImages: limits.maxImages });
+  const images = kind === 'image' ? [{ bytes: body, file: undefined }] : kind === 'json' ? fromJson(body, limits) : await fromForm(body, contentType!, limits);
   if (images.length === 0) throw empty(kind === 'json' ? '`images` is an empty list' : 'the form has no file');
   return images;
 }
 
-const jsonBody = z.strictObject({ images: z.array(z.string()) });
-
-function fromJson(body: Uint8Array): SentImage[] {
+/** Checked by hand: a schema's message tells every fault of every element, and so may be a hundred times as long as the body. */
+function fromJson(body: Uint8Array, { maxImages }: BodyLimits): SentImage[] {
+  const expected = 'Expected JSON such as {"images": ["<base64>"]}';
   let data: unknown;
   try {
     data = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
   } catch (error) {
-    throw malformed(`Expected JSON such as {"images": ["<base64>"]}: ${(error as Error).message}.`);
+    throw malformed(`${expected}: ${(error as Error).message}.`);
   }
-  const parsed = jsonBody.safeParse(data);
-  if (!parsed.success) throw malformed(`Expected JSON such as {"images": ["<base64>"]}: ${z.prettifyError(parsed.error)}`);
-  return parsed.data.images.map((text, i) => ({ bytes: fromBase64(text, i), file: undefined }));
+  if (typeof data !== 'object' || data === null || !('images' in data) || !Array.isArray(data.images)) throw malformed(`${expected}, got ${shown(data)}.`);
+  const other = Object.keys(data).find((key) => key !== 'images');
+  if (other !== undefined) throw malformed(`${expected}, got ${shown(other)} beside \`images\`.`);
+  const images = data.images as readonly unknown[];
+  if (images.length > maxImages) throw tooMany(maxImages, images.length);
+  return images.map((text, i) => ({ bytes: fromBase64(text, i), file: undefined }));
 }
 
 /** Strictly: `Buffer.from` would skip what is no base64 and decode the rest. */
-function fromBase64(text: string, i: number): Uint8Array {
+function fromBase64(text: unknown, i: number): Uint8Array {
+  if (typeof text !== 'string') throw malformed(`Expected \`images[${i}]\` to be base64 (a string), got ${shown(text)}.`, { image: i });
   if (text.length % 4 !== 0 || !/^[A-Za-z0-9+/]+={0,2}$/.test(text)) {
     const hint = text.startsWith('data:') ? ' Leave out what comes before the comma.' : '';
     throw malformed(`Expected \`images[${i}]\` to be base64 (A–Z a–z 0–9 + /, padded with =), got ${shown(text)}.${hint}`, { image: i });
@@ -62,8 +65,7 @@ function fromForm(body: Uint8Array, contentType: string, { maxImages }: BodyLimi
     };
     let form: busboy.Busboy;
     try {
-      // One file more than allowed: that it came is what the caller sees.
-      form = busboy({ headers: { 'content-type': contentType }, limits: { files: maxImages + 1, fields: 32, parts: maxImages + 33, headerPairs: 32 } });
+      form = busboy({ headers: { 'content-type': contentType }, limits: { files: maxImages, fields: MOST_FIELDS, headerPairs: 32 } });
     } catch (error) {
       fail((error as Error).message);
       return;
@@ -78,6 +80,13 @@ function fromForm(body: Uint8Array, contentType: string, { maxImages }: BodyLimi
       });
       stream.on('close', () => images.push({ bytes: Buffer.concat(chunks), file: filename?.slice(0, LONGEST_NAME) }));
     });
+    // What is over a limit is left out by the parser; nobody shall take the answer for that of the whole form.
+    form.on('filesLimit', () => {
+      reject(tooMany(maxImages));
+    });
+    form.on('fieldsLimit', () => {
+      fail(`it has more than ${MOST_FIELDS} fields that are no file`);
+    });
     form.on('error', (error) => {
       fail(error instanceof Error ? error.message : String(error));
     });
@@ -90,6 +99,10 @@ function fromForm(body: Uint8Array, contentType: string, { maxImages }: BodyLimi
 
 function empty(what: string): BignasError {
   return new BignasError('BODY_EMPTY', `Expected an image (JPEG, PNG or WebP) in the body, but ${what}.`);
+}
+
+function tooMany(maxImages: number, got: number | 'more' = 'more'): BignasError {
+  return new BignasError('BODY_TOO_LARGE', `Expected at most ${maxImages} images in a request, got ${got}.`, { maxImages });
 }
 
 function malformed(message: string, details: Readonly<Record<string, unknown>> = {}): BignasError {

@@ -2,7 +2,8 @@
  * The build worker: slices, calibrates, folds and serialises children, and makes bundles of them. Nothing here runs a prediction, so
  * a long calibration holds none up.
  */
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
+import { mkdir } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { workerData } from 'node:worker_threads';
@@ -24,7 +25,7 @@ import { serveRole, Transferred } from './protocol.js';
 export interface BuildWorkerData {
   readonly checkpoint: SentCheckpoint;
   readonly threads: number;
-  /** Where bundles are written, by their digest. */
+  /** Where bundles are written. */
   readonly folder: string;
   /** Bytes of computed statistics that are kept. */
   readonly statisticsBytes: number;
@@ -78,7 +79,8 @@ serveRole<BuildRole>({
     const started = performance.now();
     const zip = onnxBundle(checkpoint, { description: describeChild(checkpoint, architecture), model, ...calibrated });
     const sha256 = createHash('sha256').update(zip).digest('hex');
-    const file = `${sha256}.zip`;
+    const file = `${randomUUID()}.zip`; // not the digest: an evicted bundle and its successor may both be there
+    await mkdir(folder, { recursive: true }); // temporary folders get cleaned
     await writeFileAtomic(join(folder, file), zip);
     return { file, sha256, bytes: zip.length, seconds: { ...seconds, build: seconds.build + since(started) } };
   },

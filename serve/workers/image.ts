@@ -9,6 +9,7 @@ import { serveRole, Transferred } from './protocol.js';
 export interface ImageWorkerData {
   readonly preprocessing: Preprocessing;
   readonly maxImages: number;
+  /** Of all images of a request together. */
   readonly maxPixels: number;
 }
 
@@ -35,19 +36,33 @@ serveRole<ImageRole>({
     const size = preprocessing.crop ** 2 * 3;
     const crops = new Uint8Array(images.length * size);
     // One after the other: a decoded photo is large, its crop is not.
-    for (const [i, image] of images.entries()) crops.set(await cropOf(image, i, images.length), i * size);
+    let left = maxPixels;
+    for (const [i, image] of images.entries()) {
+      const { crop, pixels } = await cropOf(image, i, images.length, left);
+      crops.set(crop, i * size);
+      left -= pixels;
+    }
     const data = normalisedBatch(crops, preprocessing, resolution, 'NCHW') as Float32Array<ArrayBuffer>;
     return new Transferred({ data, count: images.length, files: images.map(({ file }) => file) }, [data.buffer]);
   },
 });
 
-async function cropOf({ bytes, file }: SentImage, i: number, count: number): Promise<Uint8Array> {
+/** @param left pixels that the images before this one have left of the request's */
+async function cropOf({ bytes, file }: SentImage, i: number, count: number, left: number): Promise<{ crop: Uint8Array; pixels: number }> {
   if (bytes.length === 0) throw new BignasError('BODY_EMPTY', `Image ${i} has no bytes.`, { image: i, file });
   try {
-    return fixedCrop(await decodeImage(bytes, { maxPixels }), preprocessing);
+    const image = await decodeImage(bytes, { maxPixels: left });
+    return { crop: fixedCrop(image, preprocessing), pixels: image.width * image.height };
   } catch (error) {
     if (!(error instanceof BignasError) || (count === 1 && file === undefined)) throw error;
     // Of many images, which one it was.
-    throw new BignasError(error.code, `Image ${i}: ${error.message}`, { ...error.details, image: i, ...(file !== undefined && { file }) }, { cause: error });
+    const tooMany = error.code === 'IMAGE_TOO_LARGE';
+    const together = tooMany && left < maxPixels ? `; the images of a request may have ${maxPixels} pixels together` : '';
+    throw new BignasError(
+      error.code,
+      `Image ${i}: ${error.message}${together}`,
+      { ...error.details, ...(tooMany && { maxPixels }), image: i, ...(file !== undefined && { file }) },
+      { cause: error },
+    );
   }
 }

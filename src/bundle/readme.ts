@@ -23,11 +23,14 @@ Prepare an image:
 \`\`\`python
 # pip install numpy pillow onnxruntime
 import json, numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 labels = json.load(open("manifest.json"))["labels"]
 
 def prepare(image, side=${p.shorterSide}, crop=${p.crop}, resolution=${p.resolution}):
-    planes = [c.convert("F") for c in image.convert("RGB").split()]
+    image = ImageOps.exif_transpose(image)
+    image = (image.convert("RGB") if image.mode == "CMYK" else image).convert("RGBA")
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
+    planes = [c.convert("F") for c in image.split()]
     (w, h), short = image.size, min(image.size)
     if (w, h) != (crop, crop):
         w, h = int(w * side / short + 0.5), int(h * side / short + 0.5)
