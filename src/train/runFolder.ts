@@ -10,6 +10,7 @@ import { BignasError } from '../errors.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { recipeSchema, type Recipe } from './recipe.js';
 import type { TrainingState } from './rmsprop.js';
+import { isAlive } from '../processes.js';
 
 const stateFile = 'training.safetensors';
 const digestFile = 'training.sha256';
@@ -82,15 +83,6 @@ export async function alone<T>(run: string, work: () => Promise<T>): Promise<T> 
     return await work();
   } finally {
     await rm(lock, { force: true });
-  }
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === 'EPERM';
   }
 }
 
