@@ -144,8 +144,8 @@ test('a run is not overwritten, nor resumed under another recipe, nor from a dam
   const narrower = { ...tiny, stages: tiny.stages.map((stage) => ({ ...stage, kernels: [3] })) } as unknown as typeof tiny;
   await assert.rejects(runSession(session('guarded', 6, { resume: true, space: narrower }).options), /another search space/);
   await assert.rejects(runSession(session('guarded', 6, { resume: true, dataset: { ...dataset, digest: '1'.repeat(64) } }).options), /another set of training images/);
-  await writeFile(join(folder, 'guarded', 'lock'), `${process.pid} ${hostname()}\n`);
-  await assert.rejects(runSession(session('guarded', 6, { resume: true }).options), new RegExp(`Process ${process.pid} on .* trains in`));
+  await writeFile(join(folder, 'guarded', 'lock'), `${process.ppid} ${hostname()}\n`);
+  await assert.rejects(runSession(session('guarded', 6, { resume: true }).options), new RegExp(`Process ${process.ppid} on .* trains in`));
   await writeFile(join(folder, 'guarded', 'lock'), `4194303 ${hostname()}\n`); // of a process that is gone
   await mkdir(join(folder, 'guarded', '.step-3.partial-77'));
   const file = join(folder, 'guarded', 'step-6', 'training.safetensors');

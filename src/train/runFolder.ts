@@ -69,7 +69,8 @@ export async function alone<T>(run: string, work: () => Promise<T>): Promise<T> 
   const owner = await readFile(lock, 'utf8').catch(() => undefined);
   if (owner !== undefined) {
     const [pid, host] = owner.trim().split(' ');
-    if (host !== hostname() || isAlive(Number(pid)))
+    // Our own number there was another's before: containers give the same one after each restart.
+    if (host !== hostname() || (Number(pid) !== process.pid && isAlive(Number(pid))))
       throw new BignasError('OPTION_INVALID', `Process ${pid} on ${host} trains in ${run}. Wait for it, or give another --output. If it is gone, remove ${lock}.`);
     await rm(lock, { force: true });
   }
