@@ -4,13 +4,13 @@ import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { removeLeftovers, writeFileAtomic } from '../checkpoint/atomic.js';
 import { checkpointFolder, openCheckpoint, weightTensors, writeCheckpoint, type CheckpointContent } from '../checkpoint/checkpoint.js';
-import { decodeSafetensors, encodeSafetensors, type Tensor } from '../checkpoint/safetensors.js';
 import type { Manifest } from '../checkpoint/manifest.js';
+import { decodeSafetensors, encodeSafetensors, type Tensor } from '../checkpoint/safetensors.js';
 import { BignasError } from '../errors.js';
 import type { SharedWeights } from '../graph/weights.js';
+import { isAlive } from '../processes.js';
 import { recipeSchema, type Recipe } from './recipe.js';
 import type { TrainingState } from './rmsprop.js';
-import { isAlive } from '../processes.js';
 
 const stateFile = 'training.safetensors';
 const digestFile = 'training.sha256';
