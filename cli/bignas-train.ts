@@ -21,6 +21,7 @@ interface Options {
   readonly saveEvery: SaveEvery;
   readonly evaluateEvery?: number;
   readonly calibrationImages: number;
+  readonly replicas?: number;
   readonly engine: 'auto' | 'onnx' | 'tensorflow';
 }
 
@@ -38,6 +39,7 @@ const command = new Command('bignas-train')
   .option('--save-every <n|minutes>', 'checkpoint every n steps, or minutes such as 5m', saveEvery, { minutes: 5 })
   .option('--evaluate-every <n>', 'steps between evaluations (default: an epoch)', positiveInteger)
   .option('--calibration-images <n>', 'training crops that the checkpoint carries', positiveInteger, 512)
+  .option('--replicas <n>', 'processes that share a step (default: one a core, up to the parts of a batch; 1 on a GPU)', positiveInteger)
   .addOption(new Option('--engine <name>', 'what calibrates and measures children; auto: TensorFlow where it has a GPU').choices(['auto', 'onnx', 'tensorflow']).default('auto'));
 
 async function main(options: Options): Promise<void> {
@@ -66,7 +68,7 @@ async function main(options: Options): Promise<void> {
 
   // TensorFlow loads only now: help and bad options need no engine.
   const { runSession } = await import('../src/train/session.js');
-  const { evaluationEngine } = await import('../src/train/engines.js');
+  const { defaultReplicas, evaluationEngine } = await import('../src/train/engines.js');
   const progress = progressLine(process.stdout);
   const folder = await runSession({
     space,
@@ -78,6 +80,7 @@ async function main(options: Options): Promise<void> {
     evaluateEvery: options.evaluateEvery ?? perEpoch,
     calibrationImages: options.calibrationImages,
     engine: await evaluationEngine(options.engine),
+    replicas: options.replicas ?? defaultReplicas(recipe.parts),
     signal: stop.signal,
     report: progress,
   });

@@ -24,7 +24,7 @@ export const errorCatalogue = {
   ROUTE_UNKNOWN: { status: 404, title: 'No such route' },
   METHOD_NOT_ALLOWED: { status: 405, title: 'The route does not take that method' },
   OVERLOADED: { status: 503, title: 'The server is busy' },
-  WORKER_LOST: { status: 503, title: 'A worker of the server died while it computed' },
+  WORKER_LOST: { status: 503, title: 'A worker process or thread died while it computed' },
   SHUTTING_DOWN: { status: 503, title: 'The server is stopping' },
   INTERNAL: { status: 500, title: 'The server failed' },
   SPACE_INVALID: { status: 500, title: 'The search space is not valid' },

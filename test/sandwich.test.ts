@@ -17,7 +17,9 @@ import { referenceLogits, referenceStatistics } from './support/reference.js';
 
 const count = 3;
 const crop = 14;
-const recipe = { seed: 5, dropout: 0, weightDecay: 0.01 };
+type SandwichRecipe = Parameters<typeof sandwichGradients>[5];
+const recipe: SandwichRecipe = { seed: 5, dropout: 0, weightDecay: 0.01, labelSmoothing: 0, regularisation: 'biggest', distillation: 'in-place' };
+const paper = ['biggest', 'random', 'random', 'smallest'];
 
 const draws = stream(1, 2, 3);
 const images = Float32Array.from({ length: count * crop * crop * 3 }, () => draws.normal()); // [n, crop, crop, 3]
@@ -25,14 +27,14 @@ const labels = [1, 0, 3];
 
 function batch(): TrainingBatch {
   const oneHot = Float32Array.from({ length: count * tiny.classes }, (_, i) => (labels[Math.floor(i / tiny.classes)] === i % tiny.classes ? 1 : 0));
-  return { images: tf.tensor4d(images, [count, crop, crop, 3]), labels: tf.tensor2d(oneHot, [count, tiny.classes]), indices: [0, 1, 2] };
+  return { views: [tf.tensor4d(images, [count, crop, crop, 3])], labels: tf.tensor2d(oneHot, [count, tiny.classes]), indices: [0, 1, 2], share: 1 };
 }
 
-function gradientsOf(weights: SharedWeights, children: readonly Architecture[], options: typeof recipe = recipe): { gradients: SharedWeights; losses: number[] } {
+function gradientsOf(weights: SharedWeights, children: readonly Architecture[], options: SandwichRecipe = recipe): { gradients: SharedWeights; losses: number[] } {
   const gradients = weights.like();
-  const { images, labels, indices } = batch();
-  const losses = sandwichGradients(tiny, weights, gradients, { images, labels, indices }, children, options, 0).map(({ loss }) => loss);
-  tf.dispose([images, labels]);
+  const part = batch();
+  const losses = sandwichGradients(tiny, weights, gradients, part, children, options, 0).map(({ loss }) => loss);
+  tf.dispose([...part.views, part.labels]);
   return { gradients, losses };
 }
 
@@ -70,25 +72,25 @@ function crossEntropy(targets: ArrayLike<number>, logits: Float64Array): number 
 
 test('a step takes the biggest, two random and the smallest child at paired resolutions', () => {
   for (const space of [cifar10, imagenet]) {
-    const children = sandwich(space, { seed: 1, randomChildren: 2 }, 7);
+    const children = sandwich(space, { seed: 1, sandwich: paper }, 7);
     assert.deepEqual(children[0], biggest(space));
     assert.deepEqual(children[3], smallest(space));
     assert.deepEqual(children.map(({ resolution }) => resolution).sort((a, b) => a - b), space.trainResolutions);
-    assert.deepEqual(sandwich(space, { seed: 1, randomChildren: 2 }, 7), children);
-    assert.notDeepEqual(sandwich(space, { seed: 1, randomChildren: 2 }, 8), children);
-    assert.notDeepEqual(sandwich(space, { seed: 2, randomChildren: 2 }, 7), children);
+    assert.deepEqual(sandwich(space, { seed: 1, sandwich: paper }, 7), children);
+    assert.notDeepEqual(sandwich(space, { seed: 1, sandwich: paper }, 8), children);
+    assert.notDeepEqual(sandwich(space, { seed: 2, sandwich: paper }, 7), children);
   }
 });
 
 test('random children train at trained resolutions, also where only two are trained', () => {
   const two = { ...tiny, trainResolutions: [12, 14] as [number, ...number[]] };
   for (let step = 0; step < 20; step++)
-    for (const { resolution } of sandwich(two, { seed: 1, randomChildren: 2 }, step)) assert(two.trainResolutions.includes(resolution));
+    for (const { resolution } of sandwich(two, { seed: 1, sandwich: paper }, step)) assert(two.trainResolutions.includes(resolution));
 });
 
 test("a step's gradient is the sum over the sandwich's children, the teacher's labels frozen (finite differences)", () => {
   const weights = randomWeights(tiny, 3);
-  const children = sandwich(tiny, { seed: 11, randomChildren: 2 }, 0);
+  const children = sandwich(tiny, { seed: 11, sandwich: paper }, 0);
   const { gradients, losses } = gradientsOf(weights, children);
 
   const hard = Float64Array.from({ length: count * tiny.classes }, (_, i) => (labels[Math.floor(i / tiny.classes)] === i % tiny.classes ? 1 : 0));
@@ -167,7 +169,7 @@ test('weight decay acts on the first child alone', () => {
   const student = smallest(tiny);
   const plain = { ...recipe, dropout: 0, weightDecay: 0 };
   // With a teacher whose dropout is off, weight decay changes no student's gradient.
-  const difference = (options: typeof recipe): number[] => {
+  const difference = (options: SandwichRecipe): number[] => {
     const both = gradientsOf(weights, [biggest(tiny), student], options).gradients.data;
     const alone = gradientsOf(weights, [biggest(tiny)], options).gradients.data;
     return [...both].map((g, i) => g - alone[i]!);
@@ -184,7 +186,7 @@ test('a loss that is not finite stops with the step and the child', () => {
 
 test('a step leaves no tensor behind', () => {
   const weights = randomWeights(tiny, 9);
-  const children = sandwich(tiny, { seed: 1, randomChildren: 2 }, 0);
+  const children = sandwich(tiny, { seed: 1, sandwich: paper }, 0);
   gradientsOf(weights, children, { ...recipe, dropout: 0.2 });
   const before = tf.memory().numTensors;
   gradientsOf(weights, children, { ...recipe, dropout: 0.2 });

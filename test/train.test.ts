@@ -44,6 +44,7 @@ function session(name: string, steps: number, options: Partial<SessionOptions> =
       evaluateEvery: 1000,
       calibrationImages: 64,
       engine: onnxEngine({ threads: 1 }),
+      replicas: 1,
       signal: new AbortController().signal,
       report: {
         line: (text) => seen.lines.push(text),
@@ -59,7 +60,7 @@ function session(name: string, steps: number, options: Partial<SessionOptions> =
 }
 
 test('the learning rate warms up, decays exponentially and ends constant at 5 %', () => {
-  const r: Recipe = { ...recipe(1000), learningRate: { initial: 0.1, warmup: 50, decay: 0.97, decaySteps: 5, floor: 0.05 } };
+  const r: Recipe = { ...recipe(1000), learningRate: { initial: 0.1, warmup: 50, schedule: 'exponential', decay: 0.97, decaySteps: 5, floor: 0.05 } };
   assert.equal(learningRate(r, 0), 0.1 / 50);
   assert(Math.abs(learningRate(r, 49) - 0.1 * 0.97 ** (49 / 5)) < 1e-12);
   assert(Math.abs(learningRate(r, 105) / learningRate(r, 100) - 0.97) < 1e-12);

@@ -70,7 +70,7 @@ function mbconv(
   const bottleneck = (c: number): number => Math.max(1, Math.round(c * space.squeezeExcitation));
   x = b.squeezeExcite(`${name}.se`, x, width(bottleneck(channels), bottleneck(input.full)));
   x = b.conv2d(`${name}.project.conv`, x, out, width(1), 1);
-  return b.batchNorm(`${name}.project.bn`, x, epsilon, 'zeros');
+  return b.batchNorm(`${name}.project.bn`, x, epsilon, { gamma: { kind: 'residualScale' } });
 }
 
 type Skip = (b: GraphBuilder, name: string, x: Value, out: Width, epsilon: number) => Value;
@@ -83,7 +83,7 @@ function transition(stage: StageSpace, rangeBefore: readonly number[]): Skip {
   return (b, name, x, out, epsilon) => {
     const pooled = stage.stride === 2 ? b.averagePool(`${name}.pool`, x, true) : x;
     if (!project) return identity(b, name, pooled, out, epsilon);
-    return b.batchNorm(`${name}.bn`, b.conv2d(`${name}.conv`, pooled, out, width(1), 1, true), epsilon, 'ones', true);
+    return b.batchNorm(`${name}.bn`, b.conv2d(`${name}.conv`, pooled, out, width(1), 1, true), epsilon, { transition: true });
   };
 }
 

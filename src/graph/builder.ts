@@ -71,8 +71,7 @@ export class GraphBuilder {
     );
   }
 
-  /** @param gamma 'zeros' for the last batch norm of a residual branch (the paper's section 3.1). */
-  batchNorm(name: string, x: Value, epsilon: number, gamma: 'ones' | 'zeros' = 'ones', transition?: true): Value {
+  batchNorm(name: string, x: Value, epsilon: number, { gamma = ones, transition }: { gamma?: Initial; transition?: true } = {}): Value {
     const channels = width(x.shape.at(-1)!, x.full);
     return this.#append(
       {
@@ -80,7 +79,7 @@ export class GraphBuilder {
         name,
         input: x.name,
         shape: x.shape,
-        gamma: vector(`${name}.gamma`, channels, gamma === 'ones' ? ones : zeros),
+        gamma: vector(`${name}.gamma`, channels, gamma),
         beta: vector(`${name}.beta`, channels, zeros),
         epsilon,
         ...(transition && { transition }),

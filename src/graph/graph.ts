@@ -6,6 +6,8 @@
 /** How a shared tensor starts. `deviation` is of a normal distribution around 0, `limit` of a uniform one. */
 export type Initial =
   | { readonly kind: 'constant'; readonly value: number }
+  /** γ of a residual branch's last batch norm. */
+  | { readonly kind: 'residualScale' }
   | { readonly kind: 'normal'; readonly deviation: number }
   | { readonly kind: 'uniform'; readonly limit: number };
 

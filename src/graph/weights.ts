@@ -45,13 +45,13 @@ export class SharedWeights {
     return slice;
   }
 
-  /** Adds values of shape `parameter.size` into the slice that the parameter names. */
-  scatterAdd(parameter: Parameter, values: Float32Array): void {
+  /** Adds `scale` times values of shape `parameter.size` into the slice that the parameter names. */
+  scatterAdd(parameter: Parameter, values: Float32Array, scale = 1): void {
     if (values.length !== elements(parameter.size))
       throw new Error(`${parameter.tensor.name}: expected ${elements(parameter.size)} values, got ${values.length}.`);
     const { data } = this;
     this.#rows(parameter, (into, from, length) => {
-      for (let i = 0; i < length; i++) data[into + i]! += values[from + i]!;
+      for (let i = 0; i < length; i++) data[into + i]! += scale * values[from + i]!;
     });
   }
 
@@ -86,8 +86,14 @@ export class SharedWeights {
   }
 }
 
+/**
+ * How residual branches start: at γ = 0, so that a block is its skip (the paper's section 3.1), or at γ = 1, as every other batch
+ * norm (plain He initialisation).
+ */
+export type Initialisation = 'zero-gamma' | 'he';
+
 /** Fresh weights: a function of the seed and each tensor's name. */
-export function initialWeights(tensors: readonly SharedTensor[], seed: number): SharedWeights {
+export function initialWeights(tensors: readonly SharedTensor[], seed: number, initialisation: Initialisation = 'zero-gamma'): SharedWeights {
   const weights = new SharedWeights(tensors);
   for (const { name, initial } of tensors) {
     const data = weights.tensor(name);
@@ -95,6 +101,9 @@ export function initialWeights(tensors: readonly SharedTensor[], seed: number): 
     switch (initial.kind) {
       case 'constant':
         data.fill(initial.value);
+        break;
+      case 'residualScale':
+        data.fill(initialisation === 'he' ? 1 : 0);
         break;
       case 'normal':
         for (let i = 0; i < data.length; i++) data[i] = draws.normal() * initial.deviation;

@@ -11,7 +11,7 @@ export interface LossAndLogits {
 }
 
 /**
- * One child's loss and its gradient, added into `into` at the slices that the child uses.
+ * One child's loss, and its gradient times `scale`, added into `into` at the slices that the child uses.
  * @param x [n, resolution, resolution, 3]
  * @param lossOf a scalar loss of the logits
  */
@@ -22,6 +22,7 @@ export function addGradients(
   x: Tensor4D,
   mode: Mode,
   lossOf: (logits: Tensor2D) => Scalar,
+  scale = 1,
 ): LossAndLogits {
   const list = parameters(graph);
   let logits: Tensor2D | undefined;
@@ -33,7 +34,7 @@ export function addGradients(
       return lossOf(logits);
     })(slices);
   });
-  list.forEach((parameter, i) => into.scatterAdd(parameter, grads[i]!.dataSync() as Float32Array));
+  list.forEach((parameter, i) => into.scatterAdd(parameter, grads[i]!.dataSync() as Float32Array, scale));
   const loss = value.dataSync()[0]!;
   tf.dispose([value, ...grads]);
   return { loss, logits: logits! };

@@ -1,11 +1,20 @@
+import { availableParallelism } from 'node:os';
 import type { Engine } from '../graph/engine.js';
 import { tensorflowEngine } from '../tensorflow/engine.js';
 import { tf } from '../tensorflow/tf.js';
 
 /** The engine that calibrates and measures: ONNX Runtime, three times faster on a CPU, unless TensorFlow has a GPU. */
 export async function evaluationEngine(name: 'auto' | 'onnx' | 'tensorflow'): Promise<Engine> {
-  const gpu = (tf.backend() as unknown as { readonly isUsingGpuDevice: boolean }).isUsingGpuDevice;
-  if (name === 'tensorflow' || (name === 'auto' && gpu)) return tensorflowEngine;
+  if (name === 'tensorflow' || (name === 'auto' && usesGpu())) return tensorflowEngine;
   const { onnxEngine } = await import('../onnx/engine.js');
   return onnxEngine();
+}
+
+/** Replicas for so many parts of a batch: one a core, but a GPU is not shared. */
+export function defaultReplicas(parts: number): number {
+  return usesGpu() ? 1 : Math.min(parts, availableParallelism());
+}
+
+function usesGpu(): boolean {
+  return (tf.backend() as unknown as { readonly isUsingGpuDevice: boolean }).isUsingGpuDevice;
 }

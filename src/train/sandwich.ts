@@ -4,7 +4,7 @@ import { buildGraph } from '../graph/buildGraph.js';
 import { parameters, type Graph } from '../graph/graph.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { key, stream } from '../random.js';
-import { biggest, formatArchitecture, smallest, type Architecture } from '../space/architecture.js';
+import { biggest, formatArchitecture, parseArchitecture, smallest, type Architecture } from '../space/architecture.js';
 import { sampleArchitecture } from '../space/sample.js';
 import type { SearchSpace } from '../space/space.js';
 import { training, type Mode } from '../tensorflow/forward.js';
@@ -13,38 +13,46 @@ import { resized } from '../tensorflow/input.js';
 import { tf } from '../tensorflow/tf.js';
 import type { Recipe } from './recipe.js';
 
-/** A training batch at the fixed crop size. */
+/** A part of a step's batch, at the fixed crop size. */
 export interface TrainingBatch {
-  /** [n, crop, crop, 3], normalised. */
-  readonly images: Tensor4D;
+  /** [n, crop, crop, 3] each, normalised: one for all children, or one a child. */
+  readonly views: readonly Tensor4D[];
   /** [n, classes], a distribution each. */
   readonly labels: Tensor2D;
   /** Which image each row is: decides its dropout. */
   readonly indices: ArrayLike<number>;
+  /** Part of the step's images that these are, 0 to 1: its loss weighs as much. */
+  readonly share: number;
 }
 
 export interface ChildLoss {
   readonly architecture: Architecture;
-  /** Mean cross entropy over the batch, in nats: against the labels for the biggest child, its soft labels for the others. */
+  /** Mean cross entropy over the batch, in nats: against the labels, or the soft labels of the first child. */
   readonly loss: number;
 }
 
 /**
- * The children of a step (sandwich rule, the paper's section 3.1): biggest, random ones, smallest. Resolutions are paired as in
- * appendix C: the biggest takes the highest, the smallest the lowest, the random ones those between.
+ * The children of a step (sandwich rule, the paper's section 3.1), in the recipe's order. Resolutions are paired as in appendix C: the
+ * biggest takes the highest, the smallest the lowest, the random ones those between.
+ * @throws BignasError ARCHITECTURE_MALFORMED, ARCHITECTURE_OUTSIDE_SPACE
  */
-export function sandwich(space: SearchSpace, recipe: Pick<Recipe, 'seed' | 'randomChildren'>, step: number): Architecture[] {
+export function sandwich(space: SearchSpace, recipe: Pick<Recipe, 'seed' | 'sandwich'>, step: number): Architecture[] {
   const inner = space.trainResolutions.slice(1, -1);
   const between = inner.length > 0 ? inner : space.trainResolutions;
-  const random = Array.from({ length: recipe.randomChildren }, (_, i) =>
-    sampleArchitecture(space, [recipe.seed, step, i], between[between.length - 1 - (i % between.length)]),
-  );
-  return [biggest(space), ...random, smallest(space)];
+  let drawn = 0;
+  return recipe.sandwich.map((child) => {
+    if (child === 'biggest') return biggest(space);
+    if (child === 'smallest') return smallest(space);
+    if (child !== 'random') return parseArchitecture(space, child);
+    const i = drawn++;
+    return sampleArchitecture(space, [recipe.seed, step, i], between[between.length - 1 - (i % between.length)]);
+  });
 }
 
 /**
- * One step's gradient, summed over the children into `gradients`. The first child is the teacher: it learns from the labels, alone is
- * regularised (dropout, weight decay), and its softmax is what the others learn from, frozen (in-place distillation, section 3.1).
+ * One step's gradient on a part of its batch, summed over the children into `gradients`. The first child is the teacher: it learns from the
+ * labels, and its softmax is what the others learn from, frozen (in-place distillation, section 3.1). It alone is regularised (dropout,
+ * weight decay, smoothed labels), unless the recipe says all are.
  * @throws BignasError LOSS_NOT_FINITE, naming the step and the child.
  */
 export function sandwichGradients(
@@ -53,37 +61,44 @@ export function sandwichGradients(
   gradients: SharedWeights,
   batch: TrainingBatch,
   children: readonly Architecture[],
-  recipe: Pick<Recipe, 'seed' | 'dropout' | 'weightDecay'>,
+  recipe: Pick<Recipe, 'seed' | 'dropout' | 'weightDecay' | 'labelSmoothing' | 'regularisation' | 'distillation'>,
   step: number,
 ): ChildLoss[] {
-  let targets = batch.labels;
+  const smoothed = tf.tidy(() => smooth(batch.labels, recipe.labelSmoothing));
+  let softLabels: Tensor2D | undefined;
   const losses: ChildLoss[] = [];
   children.forEach((architecture, i) => {
-    const teacher = i === 0;
+    const regularised = i === 0 || recipe.regularisation === 'all';
+    const targets = softLabels ?? (regularised ? smoothed : batch.labels);
     const graph = buildGraph(space, architecture);
-    const x = resized(batch.images, architecture.resolution);
-    const mode = teacher ? withDropout(recipe, step, batch.indices) : training;
-    const { loss, logits } = addGradients(graph, weights, gradients, x, mode, (y) => softCrossEntropy(targets, y));
-    if (teacher && children.length > 1) targets = tf.softmax(logits);
+    const x = resized(batch.views[i % batch.views.length]!, architecture.resolution);
+    const mode = regularised ? withDropout(recipe, step, i, batch.indices) : training;
+    const { loss, logits } = addGradients(graph, weights, gradients, x, mode, (y) => softCrossEntropy(targets, y), batch.share);
+    if (i === 0 && children.length > 1 && recipe.distillation === 'in-place') softLabels = tf.softmax(logits);
     tf.dispose([x, logits]);
     if (!Number.isFinite(loss))
       throw new BignasError('LOSS_NOT_FINITE', `The loss of step ${step} is ${loss} in the child ${formatArchitecture(architecture)}. Lower the learning rate.`);
-    if (teacher) addWeightDecay(graph, weights, gradients, recipe.weightDecay);
+    if (regularised) addWeightDecay(graph, weights, gradients, batch.share * recipe.weightDecay);
     losses.push({ architecture, loss });
   });
-  if (targets !== batch.labels) targets.dispose();
+  tf.dispose([smoothed, ...(softLabels ? [softLabels] : [])]);
   return losses;
+}
+
+/** (1 − ε) · labels + ε / classes (Szegedy et al., 2016). */
+function smooth(labels: Tensor2D, epsilon: number): Tensor2D {
+  return epsilon === 0 ? tf.clone(labels) : tf.add(tf.mul(labels, 1 - epsilon), epsilon / labels.shape[1]);
 }
 
 /** The gradient of weightDecay / 2 · Σ w² over the kernels that a child uses. */
 function addWeightDecay(graph: Graph, weights: SharedWeights, gradients: SharedWeights, weightDecay: number): void {
   if (weightDecay === 0) return;
   for (const parameter of parameters(graph))
-    if (parameter.tensor.decays) gradients.scatterAdd(parameter, weights.gather(parameter).map((w) => weightDecay * w));
+    if (parameter.tensor.decays) gradients.scatterAdd(parameter, weights.gather(parameter), weightDecay);
 }
 
-/** Inverted dropout whose mask is a function of seed, step and image. */
-function withDropout({ seed, dropout }: Pick<Recipe, 'seed' | 'dropout'>, step: number, indices: ArrayLike<number>): Mode {
+/** Inverted dropout whose mask is a function of seed, step, child and image. */
+function withDropout({ seed, dropout }: Pick<Recipe, 'seed' | 'dropout'>, step: number, child: number, indices: ArrayLike<number>): Mode {
   if (dropout === 0) return training;
   return {
     ...training,
@@ -91,7 +106,7 @@ function withDropout({ seed, dropout }: Pick<Recipe, 'seed' | 'dropout'>, step: 
       const [n, features] = x.shape;
       const mask = new Float32Array(n * features);
       for (let row = 0; row < n; row++) {
-        const draws = stream(key('dropout'), seed, step, indices[row]!);
+        const draws = stream(key('dropout'), seed, step, child, indices[row]!);
         for (let i = 0; i < features; i++) mask[row * features + i] = draws.uniform() < dropout ? 0 : 1 / (1 - dropout);
       }
       return tf.mul(x, tf.tensor2d(mask, [n, features]));

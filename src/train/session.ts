@@ -18,7 +18,9 @@ import { frontierOf, recordOf } from '../search/family.js';
 import { biggest, smallest } from '../space/architecture.js';
 import { spaceDigest, type SearchSpace } from '../space/space.js';
 import { tf } from '../tensorflow/tf.js';
+import type { TrainingContext } from './part.js';
 import { checkSameRecipe, type Recipe } from './recipe.js';
+import { localReplica, processReplicas } from './replicas.js';
 import { initialState, type TrainingState } from './rmsprop.js';
 import { alone, hasRun, resumeRun, saveStep } from './runFolder.js';
 import { train, type StepReport } from './trainer.js';
@@ -39,6 +41,8 @@ export interface SessionOptions {
   /** Crops that the checkpoint carries for calibration. */
   readonly calibrationImages: number;
   readonly engine: Engine;
+  /** Processes that share a step's work; 1: this one alone. */
+  readonly replicas: number;
   readonly signal: AbortSignal;
   readonly report: SessionReporter;
 }
@@ -86,11 +90,13 @@ async function trainAndMeasure(options: SessionOptions): Promise<string | undefi
   const save = (): Promise<void> => saveStep(output, content(unmeasured, null), state);
 
   let saved = state.seconds;
+  const context: TrainingContext = { space, preprocessing: dataset.preprocessing, classes: dataset.classes.length, recipe };
+  const replicas = options.replicas > 1 ? processReplicas(context, options.replicas) : localReplica(context);
   await train({
-    space,
     dataset,
     recipe,
     state,
+    replicas,
     signal,
     afterStep: async (step) => {
       const epoch = state.step / recipe.stepsPerEpoch;
@@ -106,7 +112,7 @@ async function trainAndMeasure(options: SessionOptions): Promise<string | undefi
         report.evaluation(state.step, { biggest: await measure(biggest), smallest: await measure(smallest) });
       }
     },
-  });
+  }).finally(() => replicas.close());
   if (state.step < recipe.steps) {
     await save();
     report.line(`Stopped after step ${state.step}. Go on with --resume.`);
@@ -139,7 +145,7 @@ async function begin({ space, dataset, recipe, output, resume, report }: Session
     throw new BignasError('OPTION_INVALID', `The folder ${output} holds a run already. Go on with it by --resume, or give another --output.`);
   if (!exists) {
     if (resume) report.line(`The folder ${output} holds no run yet: starting one.`);
-    return initialState(initialWeights(sharedTensors(space), recipe.seed));
+    return initialState(initialWeights(sharedTensors(space), recipe.seed, recipe.initialisation));
   }
   const run = await resumeRun(output);
   checkSameRecipe(run.recipe, recipe);

@@ -1,11 +1,12 @@
-import type { Dataset } from '../data/dataset.js';
+import type { AugmentationKind } from '../data/augment.js';
 import { batchIndices } from '../data/batches.js';
-import type { SearchSpace } from '../space/space.js';
-import { normalised } from '../tensorflow/input.js';
-import { tf } from '../tensorflow/tf.js';
+import type { Dataset, Split } from '../data/dataset.js';
+import { hash, key } from '../random.js';
+import type { Part, PartResult } from './part.js';
 import type { Recipe } from './recipe.js';
+import type { Replicas } from './replicas.js';
 import { applyGradients, type TrainingState } from './rmsprop.js';
-import { sandwich, sandwichGradients, type ChildLoss } from './sandwich.js';
+import type { ChildLoss } from './sandwich.js';
 import { learningRate } from './schedule.js';
 
 /** What a step did. */
@@ -13,16 +14,16 @@ export interface StepReport {
   /** Steps done, this one included. */
   readonly step: number;
   readonly rate: number;
-  /** Of the biggest child first, of the smallest last. */
+  /** A loss a child, over the whole batch: the teacher's first. */
   readonly losses: readonly ChildLoss[];
   readonly seconds: number;
 }
 
 export interface TrainingRun {
-  readonly space: SearchSpace;
   readonly dataset: Dataset;
   readonly recipe: Recipe;
   readonly state: TrainingState;
+  readonly replicas: Replicas;
   /** Called after each step, with the state as the step left it; the next one waits for it. */
   readonly afterStep: (report: StepReport) => Promise<void> | void;
   /** Ends the run after the step under way. */
@@ -33,31 +34,23 @@ export interface TrainingRun {
  * Trains the single-stage model from `state` to the recipe's last step. No running averages of batch norms are kept: children are
  * calibrated when they are used. What a step draws depends on seed, step and image alone, so a resumed run ends with the same bits.
  */
-export async function train({ space, dataset, recipe, state, afterStep, signal }: TrainingRun): Promise<void> {
-  const split = dataset.splits.train;
-  const classes = dataset.classes.length;
+export async function train({ dataset, recipe, state, replicas, afterStep, signal }: TrainingRun): Promise<void> {
   const gradients = state.weights.like();
-
-  const load = async (step: number): Promise<{ indices: Uint32Array; crops: Uint8Array }> => {
-    const { indices, epoch } = batchIndices(split.count, recipe.batch, recipe.seed, step);
-    return { indices, crops: await split.augmented(indices, { seed: recipe.seed, epoch, kind: recipe.augmentation }) };
-  };
+  let next: Promise<Part[]> | undefined;
 
   while (state.step < recipe.steps && !signal?.aborted) {
     const started = performance.now();
     const { step } = state;
 
-    // 1. One batch of crops, shared by all children.
-    const { indices, crops } = await load(step);
-    const images = normalised(crops, dataset.preprocessing); // [n, crop, crop, 3]
-    const labels = tf.tidy(() => tf.oneHot(tf.tensor1d(Int32Array.from(indices, (i) => split.labels[i]!), 'int32'), classes).toFloat());
+    // 1. The step's images, in parts.
+    const parts = await (next ?? partsOf(dataset.splits.train, recipe, step));
 
-    // 2. The sandwich's gradients, summed.
-    gradients.data.fill(0);
-    const children = sandwich(space, recipe, step);
-    const batch = { images, labels: labels as Parameters<typeof sandwichGradients>[3]['labels'], indices };
-    const losses = sandwichGradients(space, state.weights, gradients, batch, children, recipe, step);
-    tf.dispose([images, labels]);
+    // 2. The sandwich's gradients, summed over the parts in order, while the next step's images are made ready.
+    const computed = replicas.run({ step, seed: recipe.seed, weights: state.weights.data, parts });
+    next = step + 1 < recipe.steps ? partsOf(dataset.splits.train, recipe, step + 1) : undefined;
+    next?.catch(() => undefined); // whoever awaits it hears of it
+    const results = await computed;
+    sum(results, gradients.data);
 
     // 3. One update of the shared weights and of their average.
     const rate = learningRate(recipe, step);
@@ -66,6 +59,43 @@ export async function train({ space, dataset, recipe, state, afterStep, signal }
     state.step++;
     const seconds = (performance.now() - started) / 1000;
     state.seconds += seconds;
-    await afterStep({ step: state.step, rate, losses, seconds });
+    await afterStep({ step: state.step, rate, losses: meanLosses(results, parts), seconds });
   }
+}
+
+/** A step's batch, drawn and augmented. */
+async function partsOf(split: Split, recipe: Recipe, step: number): Promise<Part[]> {
+  const { indices, epoch } = batchIndices(split.count, recipe.batch, recipe.seed, step);
+  const kind: AugmentationKind = recipe.augmentation;
+  const views = await Promise.all(
+    Array.from({ length: recipe.patches === 'same' ? 1 : recipe.sandwich.length }, (_, view) =>
+      split.augmented(indices, { seed: view === 0 ? recipe.seed : hash(recipe.seed, key('view'), view), epoch, kind }),
+    ),
+  );
+  const rows = recipe.batch / recipe.parts;
+  const bytes = views[0]!.length / recipe.parts;
+  return Array.from({ length: recipe.parts }, (_, p) => {
+    const members = indices.slice(p * rows, (p + 1) * rows);
+    return {
+      indices: members,
+      labels: Uint16Array.from(members, (i) => split.labels[i]!),
+      views: views.map((crops) => crops.subarray(p * bytes, (p + 1) * bytes)),
+      share: 1 / recipe.parts,
+    };
+  });
+}
+
+/** Sums the parts' gradients into `into`, in order: floating-point sums depend on it. */
+function sum(results: readonly PartResult[], into: Float32Array): void {
+  results.forEach(({ gradients }, p) => {
+    if (p === 0) into.set(gradients);
+    else for (let i = 0; i < into.length; i++) into[i]! += gradients[i]!;
+  });
+}
+
+function meanLosses(results: readonly PartResult[], parts: readonly Part[]): ChildLoss[] {
+  return results[0]!.losses.map(({ architecture }, child) => ({
+    architecture,
+    loss: results.reduce((total, { losses }, p) => total + parts[p]!.share * losses[child]!.loss, 0),
+  }));
 }
