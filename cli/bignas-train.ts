@@ -1,20 +1,22 @@
 #!/usr/bin/env node
-import { Command, InvalidArgumentError, Option } from 'commander';
+import { Command, Option } from 'commander';
 import { stepsPerEpoch } from '../src/data/batches.js';
 import { loadCifar10 } from '../src/data/cifar10.js';
 import { BignasError } from '../src/errors.js';
 import { loadSpace } from '../src/space/presets/index.js';
+import { sandwich } from '../src/train/children.js';
 import { progressLine } from '../src/train/progress.js';
 import { defaultRecipe } from '../src/train/recipe.js';
 import type { SaveEvery } from '../src/train/session.js';
+import { naturalNumber, positiveInteger, positiveNumber } from './numbers.js';
+import { addRecipeOptions, type RecipeSwitches } from './recipeOptions.js';
 
-interface Options {
+interface Options extends RecipeSwitches {
   readonly data: string;
   readonly space: string;
   readonly epochs?: number;
   readonly steps?: number;
   readonly batch: number;
-  readonly learningRate?: number;
   readonly seed: number;
   readonly output: string;
   readonly resume?: true;
@@ -32,7 +34,6 @@ const command = new Command('bignas-train')
   .addOption(new Option('--epochs <n>', 'passes over the training images').argParser(positiveInteger).conflicts('steps'))
   .option('--steps <n>', 'training steps, instead of epochs (default: 6 epochs)', positiveInteger)
   .option('--batch <n>', 'images a step', positiveInteger, 64)
-  .option('--learning-rate <rate>', "initial rate (default: 0.256 per 4096 images of the batch as in the paper, 0.768 in spaces other than imagenet)", positiveNumber)
   .option('--seed <n>', 'decides every random draw', naturalNumber, 0)
   .requiredOption('--output <folder>', 'where the run lies: its checkpoints, and in the end checkpoint/')
   .option('--resume', 'go on with the run in the output folder')
@@ -41,6 +42,7 @@ const command = new Command('bignas-train')
   .option('--calibration-images <n>', 'training crops that the checkpoint carries', positiveInteger, 512)
   .option('--replicas <n>', 'processes that share a step (default: one a core, up to the parts of a batch; 1 on a GPU)', positiveInteger)
   .addOption(new Option('--engine <name>', 'what calibrates and measures children; auto: TensorFlow where it has a GPU').choices(['auto', 'onnx', 'tensorflow']).default('auto'));
+addRecipeOptions(command);
 
 async function main(options: Options): Promise<void> {
   const line = (text: string): void => console.log(text);
@@ -50,14 +52,13 @@ async function main(options: Options): Promise<void> {
   const perEpoch = stepsPerEpoch(dataset.splits.train.count, options.batch);
   const steps = options.steps ?? (options.epochs ?? 6) * perEpoch;
   const recipe = defaultRecipe({
-    seed: options.seed,
-    batch: options.batch,
+    ...options,
     steps,
     stepsPerEpoch: perEpoch,
-    augmentation: dataset.augmentation,
+    augmentation: options.augmentation ?? dataset.augmentation,
     short: space.name !== 'imagenet',
-    learningRate: options.learningRate,
   });
+  sandwich(space, recipe, 0); // its architectures are read before anything starts
 
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
@@ -85,24 +86,6 @@ async function main(options: Options): Promise<void> {
     report: progress,
   });
   if (folder) line(`Done: ${folder}\nServe it: npm start -- --checkpoint ${folder}`);
-}
-
-function number(text: string, expected: string, legal: (n: number) => boolean): number {
-  const n = text.trim() === '' ? NaN : Number(text);
-  if (!legal(n)) throw new InvalidArgumentError(`Expected ${expected}.`);
-  return n;
-}
-
-function positiveInteger(text: string): number {
-  return number(text, 'a whole number from 1', (n) => Number.isSafeInteger(n) && n >= 1);
-}
-
-function naturalNumber(text: string): number {
-  return number(text, 'a whole number from 0 to 4294967295', (n) => Number.isSafeInteger(n) && n >= 0 && n <= 0xffffffff);
-}
-
-function positiveNumber(text: string): number {
-  return number(text, 'a positive number', (n) => Number.isFinite(n) && n > 0);
 }
 
 function saveEvery(text: string): SaveEvery {

@@ -7,7 +7,8 @@ import { biggest, formatArchitecture, smallest, uniform, type Architecture } fro
 import { tiny } from '../src/space/presets/tiny.js';
 import { tf } from '../src/tensorflow/tf.js';
 import { defaultRecipe, type Recipe, type RecipeOptions } from '../src/train/recipe.js';
-import { sandwich, sandwichGradients } from '../src/train/sandwich.js';
+import { sandwich } from '../src/train/children.js';
+import { sandwichGradients } from '../src/train/sandwich.js';
 import { learningRate } from '../src/train/schedule.js';
 import { randomWeights } from './support/random.js';
 

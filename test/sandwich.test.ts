@@ -11,7 +11,8 @@ import { tiny } from '../src/space/presets/tiny.js';
 import { sampleArchitecture } from '../src/space/sample.js';
 import { denseResizeMatrix } from '../src/data/preprocess.js';
 import { tf } from '../src/tensorflow/tf.js';
-import { sandwich, sandwichGradients, type TrainingBatch } from '../src/train/sandwich.js';
+import { sandwich } from '../src/train/children.js';
+import { sandwichGradients, type TrainingBatch } from '../src/train/sandwich.js';
 import { randomWeights } from './support/random.js';
 import { referenceLogits, referenceStatistics } from './support/reference.js';
 

@@ -4,8 +4,9 @@ import { sharedTensors } from '../graph/buildGraph.js';
 import type { SearchSpace } from '../space/space.js';
 import { normalised } from '../tensorflow/input.js';
 import { tf } from '../tensorflow/tf.js';
+import { sandwich } from './children.js';
 import type { Recipe } from './recipe.js';
-import { sandwich, sandwichGradients, type ChildLoss } from './sandwich.js';
+import { sandwichGradients, type ChildLoss } from './sandwich.js';
 
 /** What stays the same over a run: enough to compute a step's gradient from weights and images anywhere. */
 export interface TrainingContext {
