@@ -1,4 +1,4 @@
-import type { Accuracies, SessionReporter, StepEvent } from './watch/events.js';
+import { lossByChild, type Accuracies, type SessionReporter, type StepEvent } from './watch/events.js';
 
 /** What a progress is written to: a process's stdout or stderr. */
 export interface Output {
@@ -90,8 +90,9 @@ export function progressLine(out: Output, { every = 15, now = () => performance.
 
 /** What a run is like, in parts, the most telling ones first. */
 function describe({ epoch, losses, rate, images }: StepEvent, pace: number): string[] {
-  const loss = (i: number): string => losses.at(i)!.loss.toFixed(3);
-  return [`epoch ${epoch.toFixed(2)}`, `loss ${loss(0)} biggest, ${loss(-1)} smallest`, `${(images / pace).toFixed(0)} images/s`, `rate ${rate.toPrecision(3)}`];
+  const { biggest, smallest } = lossByChild(losses);
+  const ends = Object.entries({ biggest, smallest }).flatMap(([child, loss]) => (loss === undefined ? [] : [`${loss.toFixed(3)} ${child}`]));
+  return [`epoch ${epoch.toFixed(2)}`, `loss ${ends.join(', ')}`, `${(images / pace).toFixed(0)} images/s`, `rate ${rate.toPrecision(3)}`];
 }
 
 /** A bar and its parts: the bar takes what they leave, and gives way to them where that is not enough. */

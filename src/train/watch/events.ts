@@ -1,3 +1,4 @@
+import type { ChildLoss } from '../sandwich.js';
 import type { StepReport } from '../trainer.js';
 
 /** A training step, and where it stands in its run. */
@@ -7,6 +8,17 @@ export interface StepEvent extends StepReport {
   readonly epoch: number;
   /** Images of the step. */
   readonly images: number;
+}
+
+/** A step's losses by which child it is: of the random ones, the mean. Those that the step did not train are not there. */
+export function lossByChild(losses: readonly ChildLoss[]): Partial<Record<'biggest' | 'random' | 'smallest', number>> {
+  const [biggest, ...others] = losses.map(({ loss }) => loss); // the biggest is first, the smallest last
+  const smallest = others.pop();
+  return {
+    ...(biggest !== undefined && { biggest }),
+    ...(others.length > 0 && { random: others.reduce((sum, loss) => sum + loss) / others.length }),
+    ...(smallest !== undefined && { smallest }),
+  };
 }
 
 /** Top-1 accuracies on the validation images, as fractions. */

@@ -5,7 +5,7 @@ import { writeFileAtomic } from '../../checkpoint/atomic.js';
 import { BignasError } from '../../errors.js';
 import { eventsOf, historyFile, readHistory, type History } from './history.js';
 
-/** One run of a plot, as its legend calls it. */
+/** One run of a plot, as its legend calls it: no two alike. */
 export interface PlottedRun {
   readonly name: string;
   readonly history: History;
@@ -102,7 +102,7 @@ export function plotSpec(runs: readonly PlottedRun[]): TopLevelSpec {
   };
 }
 
-/** Draws a plot without a browser or a canvas. The PNG's text is drawn in a font of the machine. */
+/** Draws a plot without a browser or a canvas. The PNG's text is drawn in a font of the machine (on one without any, as boxes). */
 async function render(spec: TopLevelSpec): Promise<Plot> {
   // Half a second and tens of megabytes, once, at a run's end.
   const [vega, { compile }] = await Promise.all([import('vega'), import('vega-lite')]);

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { formatArchitecture } from '../../space/architecture.js';
-import type { RunEvents, StepEvent } from './events.js';
+import { lossByChild, type RunEvents } from './events.js';
 import { HistoryWriter, now } from './history.js';
 import { TensorBoardWriter } from './tensorboard.js';
 
@@ -54,7 +54,8 @@ export async function watchRun({ folder, step: begin, report }: WatchOptions): P
       const losses = event.losses.map(({ architecture, loss }) => ({ architecture: formatArchitecture(architecture), loss }));
       const imagesPerSecond = images / seconds;
       history.add({ event: 'step', step, time: now(), epoch, rate, losses, imagesPerSecond, seconds });
-      board.scalars(step, { ...lossScalars(event), learning_rate: rate, images_per_second: imagesPerSecond });
+      const lossScalars = Object.fromEntries(Object.entries(lossByChild(event.losses)).map(([child, loss]) => [`loss/${child}`, loss]));
+      board.scalars(step, { ...lossScalars, learning_rate: rate, images_per_second: imagesPerSecond });
       if (performance.now() - flushed > flushSeconds * 1000) await write(false);
       await report.step(event);
     },
@@ -88,14 +89,4 @@ export async function watchRun({ folder, step: begin, report }: WatchOptions): P
   };
   if (begin > 0) await watch.resumed(begin);
   return watch;
-}
-
-/** The losses by TensorBoard tag: of the random children, the mean. */
-function lossScalars({ losses }: StepEvent): Record<string, number> {
-  const random = losses.slice(1, -1);
-  return {
-    'loss/biggest': losses[0]!.loss,
-    ...(random.length > 0 && { 'loss/random': random.reduce((sum, { loss }) => sum + loss, 0) / random.length }),
-    ...(losses.length > 1 && { 'loss/smallest': losses.at(-1)!.loss }),
-  };
 }
