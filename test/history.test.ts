@@ -37,7 +37,7 @@ test('a history has all that happened, in its order, and the reporter hears it, 
   assert.ok(Math.abs(Date.now() - Date.parse(time)) < 3_600_000);
   assert.deepEqual(written, {
     event: 'step', step: 2, epoch: 0.2, rate: 0.05, seconds: 0.5, imagesPerSecond: 128,
-    losses: event.losses.map(({ architecture, loss }) => ({ architecture: formatArchitecture(architecture), loss })),
+    losses: event.losses.map(({ architecture, loss }, i) => ({ child: event.children[i], architecture: formatArchitecture(architecture), loss })),
   });
   assert.deepEqual(eventsOf(history, 'evaluation')[0]!.accuracy, { biggest: 0.5, smallest: 0.25 });
   assert.deepEqual(heard, [['step', stepEvent(1)], ['step', event], ['saved', 2], ['evaluation', 2, { biggest: 0.5, smallest: 0.25 }]]);

@@ -22,7 +22,7 @@ function history(epochs: number, highest: { biggest: number; smallest: number })
     const epoch = step / stepsPerEpoch;
     const accuracy = { biggest: (highest.biggest * epoch) / epochs, smallest: (highest.smallest * epoch) / epochs };
     return [
-      { event: 'step', step, time, epoch, rate: 0.01, losses: [{ architecture: 'a', loss: 1 }], imagesPerSecond: 1, seconds: 1 },
+      { event: 'step', step, time, epoch, rate: 0.01, losses: [{ child: 'biggest', architecture: 'a', loss: 1 }], imagesPerSecond: 1, seconds: 1 },
       ...(step % stepsPerEpoch === 0 ? [{ event: 'evaluation', step, time, accuracy } as const] : []),
     ];
   });

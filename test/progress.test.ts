@@ -138,6 +138,19 @@ test('elsewhere it is a line every few seconds, and the last step', () => {
   }
 });
 
+test('a run of one child, or of other ones, says which its losses are of', () => {
+  const losses = (children: readonly string[]): string => {
+    let text = '';
+    const event = stepEvent(50);
+    void progressLine({ write: (more) => (text += more) }).step({ ...event, children, losses: event.losses.slice(0, children.length) });
+    return /  (loss .*?)  /.exec(text)![1]!;
+  };
+  assert.equal(losses(['r32_c16']), 'loss 0.022');
+  assert.equal(losses(['random']), 'loss 0.022');
+  assert.equal(losses(['biggest', 'random']), 'loss 0.022 biggest');
+  assert.equal(losses(['biggest', 'smallest', 'random', 'random']), 'loss 0.022 biggest, 0.042 smallest');
+});
+
 test('a rollback says from where, to where and why', () => {
   let text = '';
   void progressLine({ write: (more) => (text += more) }).rollback({ from: 9, to: 5, salt: 1, reason: 'The loss of step 9 is NaN.' });

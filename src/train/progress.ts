@@ -89,10 +89,12 @@ export function progressLine(out: Output, { every = 15, now = () => performance.
 }
 
 /** What a run is like, in parts, the most telling ones first. */
-function describe({ epoch, losses, rate, images }: StepEvent, pace: number): string[] {
-  const { biggest, smallest } = lossByChild(losses);
-  const ends = Object.entries({ biggest, smallest }).flatMap(([child, loss]) => (loss === undefined ? [] : [`${loss.toFixed(3)} ${child}`]));
-  return [`epoch ${epoch.toFixed(2)}`, `loss ${ends.join(', ')}`, `${(images / pace).toFixed(0)} images/s`, `rate ${rate.toPrecision(3)}`];
+function describe(event: StepEvent, pace: number): string[] {
+  const { epoch, rate, images } = event;
+  const all = [...lossByChild(event)];
+  // Random children are others each time: their loss says little.
+  const losses = all.length === 1 ? [all[0]![1].toFixed(3)] : all.filter(([child]) => child !== 'random').map(([child, loss]) => `${loss.toFixed(3)} ${child}`);
+  return [`epoch ${epoch.toFixed(2)}`, `loss ${losses.join(', ')}`, `${(images / pace).toFixed(0)} images/s`, `rate ${rate.toPrecision(3)}`];
 }
 
 /** A bar and its parts: the bar takes what they leave, and gives way to them where that is not enough. */

@@ -12,6 +12,7 @@ export function stepEvent(step: number, { totalSteps = 100 } = {}): StepEvent {
     step,
     totalSteps,
     epoch: step / stepsPerEpoch,
+    children: ['biggest', 'random', 'random', 'smallest'],
     images: 64,
     rate: 0.1 / step,
     losses: children.map((architecture, i) => ({ architecture, loss: (i + 1.1) / step })),

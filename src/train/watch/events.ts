@@ -1,4 +1,3 @@
-import type { ChildLoss } from '../sandwich.js';
 import type { StepReport } from '../trainer.js';
 
 /** A training step, and where it stands in its run. */
@@ -6,19 +5,17 @@ export interface StepEvent extends StepReport {
   readonly totalSteps: number;
   /** Passes over the training images so far, this step included. */
   readonly epoch: number;
+  /** What each of the losses is of, as the recipe's sandwich has it: `biggest`, `random`, `smallest`, or the text of an architecture. */
+  readonly children: readonly string[];
   /** Images of the step. */
   readonly images: number;
 }
 
-/** A step's losses by which child it is: of the random ones, the mean. Those that the step did not train are not there. */
-export function lossByChild(losses: readonly ChildLoss[]): Partial<Record<'biggest' | 'random' | 'smallest', number>> {
-  const [biggest, ...others] = losses.map(({ loss }) => loss); // the biggest is first, the smallest last
-  const smallest = others.pop();
-  return {
-    ...(biggest !== undefined && { biggest }),
-    ...(others.length > 0 && { random: others.reduce((sum, loss) => sum + loss) / others.length }),
-    ...(smallest !== undefined && { smallest }),
-  };
+/** A step's losses by what the recipe calls the child, in its order: of the random ones, the mean. */
+export function lossByChild({ children, losses }: Pick<StepEvent, 'children' | 'losses'>): Map<string, number> {
+  const groups = new Map<string, number[]>();
+  children.forEach((child, i) => groups.set(child, [...(groups.get(child) ?? []), losses[i]!.loss]));
+  return new Map([...groups].map(([child, group]) => [child, group.reduce((sum, loss) => sum + loss) / group.length]));
 }
 
 /** Top-1 accuracies on the validation images, as fractions. */

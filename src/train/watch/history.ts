@@ -23,8 +23,8 @@ export const historyEventSchema = z.discriminatedUnion('event', [
     /** Passes over the training images so far. */
     epoch: z.number().nonnegative(),
     rate: z.number(),
-    /** Of the biggest child first, of the smallest last, in nats. */
-    losses: z.array(z.strictObject({ architecture: z.string(), loss: z.number() })).min(1),
+    /** A loss a child, in nats, in the order of the recipe's sandwich; `child` is its name there. */
+    losses: z.array(z.strictObject({ child: z.string(), architecture: z.string(), loss: z.number() })).min(1),
     imagesPerSecond: z.number().nonnegative(),
     seconds: z.number().nonnegative(),
   }),

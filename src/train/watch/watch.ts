@@ -51,10 +51,10 @@ export async function watchRun({ folder, step: begin, report }: WatchOptions): P
     },
     async step(event) {
       const { step, epoch, rate, images, seconds } = event;
-      const losses = event.losses.map(({ architecture, loss }) => ({ architecture: formatArchitecture(architecture), loss }));
+      const losses = event.losses.map(({ architecture, loss }, i) => ({ child: event.children[i]!, architecture: formatArchitecture(architecture), loss }));
       const imagesPerSecond = images / seconds;
       history.add({ event: 'step', step, time: now(), epoch, rate, losses, imagesPerSecond, seconds });
-      const lossScalars = Object.fromEntries(Object.entries(lossByChild(event.losses)).map(([child, loss]) => [`loss/${child}`, loss]));
+      const lossScalars = Object.fromEntries([...lossByChild(event)].map(([child, loss]) => [`loss/${child}`, loss]));
       board.scalars(step, { ...lossScalars, learning_rate: rate, images_per_second: imagesPerSecond });
       if (performance.now() - flushed > flushSeconds * 1000) await write(false);
       await report.step(event);
