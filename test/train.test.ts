@@ -14,7 +14,8 @@ import { defaultRecipe, type Recipe } from '../src/train/recipe.js';
 import { applyGradients, initialState } from '../src/train/rmsprop.js';
 import { learningRate } from '../src/train/schedule.js';
 import { resumeRun } from '../src/train/runFolder.js';
-import { runSession, type SessionOptions, type SessionReporter } from '../src/train/session.js';
+import { runSession, type SessionOptions } from '../src/train/session.js';
+import type { SessionReporter } from '../src/train/watch/events.js';
 import { syntheticDataset } from './support/dataset.js';
 
 const folder = await mkdtemp(join(tmpdir(), 'bignas-train-'));
@@ -41,6 +42,7 @@ function session(name: string, steps: number, options: Partial<SessionOptions> =
       output: join(folder, name),
       resume: false,
       saveEvery: { steps: 5 },
+      keep: 2,
       evaluateEvery: 1000,
       calibrationImages: 64,
       engine: onnxEngine({ threads: 1 }),
@@ -53,6 +55,10 @@ function session(name: string, steps: number, options: Partial<SessionOptions> =
           seen.losses.push(losses[0]!.loss);
         },
         evaluation: () => undefined,
+        resumed: () => undefined,
+        saved: () => undefined,
+        rollback: () => undefined,
+        recipeChanged: () => undefined,
       },
       ...options,
     },
@@ -111,7 +117,7 @@ test('a run learns, writes a checkpoint that opens, and measures its children', 
   assert(frontier.family.biggest.accuracy!.value > 0.5, `${frontier.family.biggest.accuracy!.value}`);
   // A run's own folder opens as its latest step, which any server takes.
   assert.equal((await openCheckpoint(options.output)).manifest.training.step, 80);
-  assert.deepEqual((await readdir(options.output)).sort(), ['checkpoint', 'latest', 'step-75', 'step-80']);
+  assert.deepEqual((await readdir(options.output)).sort(), ['best', 'checkpoint', 'history.jsonl', 'latest', 'plot.png', 'plot.svg', 'step-75', 'step-80', 'tensorboard']);
 });
 
 test('an interrupted run that resumes ends with the same bits', async () => {
@@ -125,7 +131,7 @@ test('an interrupted run that resumes ends with the same bits', async () => {
     const stopping: SessionReporter = {
       ...report,
       step: (r) => {
-        report.step(r);
+        void report.step(r);
         if (r.step === at) stop.abort();
       },
     };

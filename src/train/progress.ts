@@ -84,6 +84,8 @@ export function progressLine(out: Output, { every = 15, now = () => performance.
       saved = step;
       if (!live) line(`step ${step}  saved`);
     },
+    recipeChanged: (step, changes) =>
+      line(`step ${step}  from here on with another recipe: ${changes.map(({ option, from, to }) => `${option} ${String(to)} (was ${String(from)})`).join(', ')}`),
     rollback: ({ from, to, salt, reason }) => line(`step ${from}  failed: ${reason} Going on from step ${to} with other random draws (salt ${salt}).`),
   };
 }

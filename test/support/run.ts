@@ -26,7 +26,15 @@ export function hearing(): { readonly heard: unknown[][]; readonly report: Sessi
   const hear = (name: string) => (...args: unknown[]) => void heard.push([name, ...args]);
   return {
     heard,
-    report: { line: hear('line'), resumed: hear('resumed'), step: hear('step'), evaluation: hear('evaluation'), saved: hear('saved'), rollback: hear('rollback') },
+    report: {
+      line: hear('line'),
+      resumed: hear('resumed'),
+      step: hear('step'),
+      evaluation: hear('evaluation'),
+      saved: hear('saved'),
+      rollback: hear('rollback'),
+      recipeChanged: hear('recipeChanged'),
+    },
   };
 }
 

@@ -1,3 +1,4 @@
+import type { RecipeChange } from '../recipe.js';
 import type { StepReport } from '../trainer.js';
 
 /** A training step, and where it stands in its run. */
@@ -44,6 +45,8 @@ export interface RunEvents {
   /** The checkpoint of that step is on disk. */
   saved(step: number): Promise<void> | void;
   rollback(event: Rollback): Promise<void> | void;
+  /** From that step on, other options hold. */
+  recipeChanged(step: number, changes: readonly RecipeChange[]): Promise<void> | void;
 }
 
 /** Where a session tells what it does: what happens, and what else there is to say. */

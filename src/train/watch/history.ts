@@ -32,6 +32,8 @@ export const historyEventSchema = z.discriminatedUnion('event', [
   z.strictObject({ event: z.literal('save'), ...stamp }),
   /** The run failed in step `from` and went back to `step`. */
   z.strictObject({ event: z.literal('rollback'), ...stamp, from: z.int().nonnegative(), salt: z.int().nonnegative(), reason: z.string() }),
+  /** From `step` on, other options hold (`--change-recipe`). */
+  z.strictObject({ event: z.literal('recipe'), ...stamp, changes: z.array(z.strictObject({ option: z.string(), from: z.unknown(), to: z.unknown() })) }),
   /** A later session goes on from `step`. */
   z.strictObject({ event: z.literal('resume'), ...stamp }),
 ]);

@@ -78,6 +78,11 @@ export async function watchRun({ folder, step: begin, report }: WatchOptions): P
       await write(true);
       await report.rollback(event);
     },
+    async recipeChanged(step, changes) {
+      history.add({ event: 'recipe', step, time: now(), changes: [...changes] });
+      await write(true);
+      await report.recipeChanged(step, changes);
+    },
     flush: () => write(true),
     async close() {
       try {
