@@ -157,6 +157,12 @@ test('a rollback says from where, to where and why', () => {
   assert.equal(text, 'step 9  failed: The loss of step 9 is NaN. Going on from step 5 with other random draws (salt 1).\n');
 });
 
+test('a changed recipe says what was and what is', () => {
+  let text = '';
+  void progressLine({ write: (more) => (text += more) }).recipeChanged(6, [{ option: 'steps', from: 6, to: 10 }, { option: 'learningRate.initial', from: 0.02, to: 0.01 }]);
+  assert.equal(text, 'step 6  from here on with another recipe: steps 10 (was 6), learningRate.initial 0.01 (was 0.02)\n');
+});
+
 test('durations are short', () => {
   assert.deepEqual([0, 40.4, 89, 90, 5300, 5400, 7320].map(duration), ['0 s', '40 s', '89 s', '2 min', '88 min', '1 h 30 min', '2 h 02 min']);
 });
