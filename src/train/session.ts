@@ -168,7 +168,7 @@ class Session {
         await setImmediate(); // steps may follow each other without a turn of the event loop, in which signals are heard
         this.children = step.losses.map(({ architecture }) => formatArchitecture(architecture));
         const epoch = epochsAt(step.step, recipe, this.record.recipeChanges);
-        await this.watch.step({ ...step, totalSteps: recipe.steps, epoch, images: recipe.batch });
+        await this.watch.step({ ...step, totalSteps: recipe.steps, epoch, images: recipe.batch, children: recipe.sandwich });
         await this.settle();
       },
     });
