@@ -20,7 +20,9 @@ interface Options extends RecipeSwitches {
   readonly seed: number;
   readonly output: string;
   readonly resume?: true;
+  readonly changeRecipe?: true;
   readonly saveEvery: SaveEvery;
+  readonly keep: number;
   readonly evaluateEvery?: number;
   readonly calibrationImages: number;
   readonly replicas?: number;
@@ -29,23 +31,31 @@ interface Options extends RecipeSwitches {
 
 const command = new Command('bignas-train')
   .description('Trains the single-stage model: one set of weights from which children of every size are sliced.')
+  .optionsGroup('What is trained:')
   .addOption(new Option('--data <name>', 'the images to learn from; fetched on first use').choices(['cifar10']).default('cifar10'))
   .option('--space <name|file>', 'search space: imagenet, cifar10, tiny or a .json file', 'cifar10')
+  .optionsGroup('Recipe (kept in the checkpoint; a run goes on under its own):')
   .addOption(new Option('--epochs <n>', 'passes over the training images').argParser(positiveInteger).conflicts('steps'))
   .option('--steps <n>', 'training steps, instead of epochs (default: 6 epochs)', positiveInteger)
   .option('--batch <n>', 'images a step', positiveInteger, 64)
   .option('--seed <n>', 'decides every random draw', naturalNumber, 0)
-  .requiredOption('--output <folder>', 'where the run lies: its checkpoints, and in the end checkpoint/')
-  .option('--resume', 'go on with the run in the output folder')
-  .option('--save-every <n|minutes>', 'checkpoint every n steps, or minutes such as 5m', saveEvery, { minutes: 5 })
-  .option('--evaluate-every <n>', 'steps between evaluations (default: an epoch)', positiveInteger)
+  .optionsGroup('The run:')
+  .requiredOption('--output <folder>', 'where the run lies: its checkpoints, its history, and in the end checkpoint/')
+  .option('--resume', 'go on with the run in the output folder, bit for bit')
+  .addOption(
+    new Option('--change-recipe', 'go on with it under the recipe of these options, from its latest checkpoint on (more --steps, another rate)').implies({ resume: true }),
+  )
+  .addOption(new Option('--save-every <n|minutes>', 'checkpoint every n steps, or minutes such as 5m').argParser(saveEvery).default({ minutes: 5 }, '5m'))
+  .option('--keep <n>', 'checkpoints that are kept: the last n, and the best one', positiveInteger, 2)
+  .option('--evaluate-every <n>', 'steps between evaluations on the validation images (default: an epoch)', positiveInteger)
   .option('--calibration-images <n>', 'training crops that the checkpoint carries', positiveInteger, 512)
   .option('--replicas <n>', 'processes that share a step (default: one a core, up to the parts of a batch; 1 on a GPU)', positiveInteger)
   .addOption(new Option('--engine <name>', 'what calibrates and measures children; auto: TensorFlow where it has a GPU').choices(['auto', 'onnx', 'tensorflow']).default('auto'));
 addRecipeOptions(command);
 
 async function main(options: Options): Promise<void> {
-  const line = (text: string): void => console.log(text);
+  const progress = progressLine(process.stdout);
+  const line = (text: string): void => progress.line(text);
   const preset = loadSpace(options.space); // before anything is fetched
   const dataset = await loadCifar10({ log: line });
   const space = { ...preset, classes: dataset.classes.length };
@@ -63,21 +73,22 @@ async function main(options: Options): Promise<void> {
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.once(signal, () => {
-      line(`${signal}: finishing the step under way, then writing a checkpoint.`);
+      line(`${signal}: finishing what is under way, then writing a checkpoint. Once more ends it at once.`);
       stop.abort();
     });
 
   // TensorFlow loads only now: help and bad options need no engine.
   const { runSession } = await import('../src/train/session.js');
   const { defaultReplicas, evaluationEngine } = await import('../src/train/engines.js');
-  const progress = progressLine(process.stdout);
   const folder = await runSession({
     space,
     dataset,
     recipe,
     output: options.output,
     resume: options.resume ?? false,
+    changeRecipe: options.changeRecipe ?? false,
     saveEvery: options.saveEvery,
+    keep: options.keep,
     evaluateEvery: options.evaluateEvery ?? perEpoch,
     calibrationImages: options.calibrationImages,
     engine: await evaluationEngine(options.engine),

@@ -30,6 +30,7 @@ export const errorCatalogue = {
   SPACE_INVALID: { status: 500, title: 'The search space is not valid' },
   CHECKPOINT_INVALID: { status: 500, title: 'The checkpoint cannot be used' },
   CHECKPOINT_NEWER: { status: 500, title: 'The checkpoint is of a newer format version' },
+  HISTORY_INVALID: { status: 500, title: "The run's history cannot be read" },
   ENGINE_MISSING: { status: 500, title: 'An engine is not installed' },
   DATA_INVALID: { status: 500, title: 'The data set cannot be used' },
   OPTION_INVALID: { status: 500, title: 'A command-line option is not legal' },

@@ -3,18 +3,26 @@ import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promis
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import type { Tensor } from '@tensorflow/tfjs-node-gpu';
 import { openCheckpoint } from '../src/checkpoint/checkpoint.js';
+import type { TrainingRecord } from '../src/checkpoint/manifest.js';
+import { batchIndices } from '../src/data/batches.js';
+import type { BignasError } from '../src/errors.js';
 import { sharedTensors } from '../src/graph/buildGraph.js';
 import { SharedWeights } from '../src/graph/weights.js';
 import { onnxEngine } from '../src/onnx/engine.js';
 import { stream } from '../src/random.js';
+import { biggest, smallest } from '../src/space/architecture.js';
 import { tiny } from '../src/space/presets/tiny.js';
 import { tf } from '../src/tensorflow/tf.js';
+import { checkStep, type NotFinite } from '../src/train/divergence.js';
 import { defaultRecipe, type Recipe } from '../src/train/recipe.js';
 import { applyGradients, initialState } from '../src/train/rmsprop.js';
 import { learningRate } from '../src/train/schedule.js';
-import { resumeRun } from '../src/train/runFolder.js';
-import { runSession, type SessionOptions, type SessionReporter } from '../src/train/session.js';
+import { resumeRun, saveStep } from '../src/train/runFolder.js';
+import { runSession, type SessionOptions } from '../src/train/session.js';
+import type { Accuracies, Rollback, SessionReporter } from '../src/train/watch/events.js';
+import { eventsOf, readHistory } from '../src/train/watch/history.js';
 import { syntheticDataset } from './support/dataset.js';
 
 const folder = await mkdtemp(join(tmpdir(), 'bignas-train-'));
@@ -28,10 +36,12 @@ interface Seen {
   readonly lines: string[];
   readonly steps: number[];
   readonly losses: number[];
+  readonly evaluations: Map<number, Accuracies>;
+  readonly rollbacks: Rollback[];
 }
 
 function session(name: string, steps: number, options: Partial<SessionOptions> = {}): { options: SessionOptions; seen: Seen } {
-  const seen: Seen = { lines: [], steps: [], losses: [] };
+  const seen: Seen = { lines: [], steps: [], losses: [], evaluations: new Map(), rollbacks: [] };
   return {
     seen,
     options: {
@@ -41,6 +51,7 @@ function session(name: string, steps: number, options: Partial<SessionOptions> =
       output: join(folder, name),
       resume: false,
       saveEvery: { steps: 5 },
+      keep: 2,
       evaluateEvery: 1000,
       calibrationImages: 64,
       engine: onnxEngine({ threads: 1 }),
@@ -52,7 +63,11 @@ function session(name: string, steps: number, options: Partial<SessionOptions> =
           seen.steps.push(step);
           seen.losses.push(losses[0]!.loss);
         },
-        evaluation: () => undefined,
+        evaluation: (step, accuracies) => void seen.evaluations.set(step, accuracies),
+        resumed: () => undefined,
+        saved: () => undefined,
+        rollback: (event) => void seen.rollbacks.push(event),
+        recipeChanged: () => undefined,
       },
       ...options,
     },
@@ -111,31 +126,238 @@ test('a run learns, writes a checkpoint that opens, and measures its children', 
   assert(frontier.family.biggest.accuracy!.value > 0.5, `${frontier.family.biggest.accuracy!.value}`);
   // A run's own folder opens as its latest step, which any server takes.
   assert.equal((await openCheckpoint(options.output)).manifest.training.step, 80);
-  assert.deepEqual((await readdir(options.output)).sort(), ['checkpoint', 'latest', 'step-75', 'step-80']);
+  assert.deepEqual((await readdir(options.output)).sort(), ['best', 'checkpoint', 'history.jsonl', 'latest', 'plot.png', 'plot.svg', 'step-75', 'step-80', 'tensorboard']);
 });
 
-test('an interrupted run that resumes ends with the same bits', async () => {
-  const whole = session('unbroken', 23);
+/** Runs a session and stops it when a step is reported for which `at` holds. */
+function stopping({ options }: ReturnType<typeof session>, at: (step: number) => boolean): Promise<string | undefined> {
+  const stop = new AbortController();
+  const report: SessionReporter = {
+    ...options.report,
+    step: (event) => {
+      void options.report.step(event);
+      if (at(event.step)) stop.abort();
+    },
+  };
+  return runSession({ ...options, report, signal: stop.signal });
+}
+
+async function assertSameBits(run: string, expected: string): Promise<void> {
+  const [a, b] = [await resumeRun(join(folder, expected)), await resumeRun(join(folder, run))];
+  assert.equal(b.state.step, a.state.step);
+  for (const part of ['weights', 'meanSquare', 'momentum', 'average'] as const) assert.deepEqual(b.state[part].data, a.state[part].data, part);
+}
+
+const read = (run: string, file: string): Promise<string> => readFile(join(folder, run, file), 'utf8');
+const stepsIn = async (run: string): Promise<string[]> => (await readdir(join(folder, run))).filter((name) => name.startsWith('step-')).sort();
+
+test('an interrupted run that resumes ends with the same bits, and the same best step', async () => {
+  const evaluateEvery = 4;
+  const whole = session('unbroken', 23, { evaluateEvery });
   await runSession(whole.options);
-  let resumed = false;
-  for (const at of [4, 11, 19, Infinity]) {
+  const evaluations = new Map<number, Accuracies>();
+  for (const at of [3, 8, 12, 19, Infinity]) { // 8 and 12 are evaluated: by the session that resumes
+    const part = session('broken', 23, { resume: at > 3, evaluateEvery });
+    assert.equal((await stopping(part, (step) => step === at)) !== undefined, at === Infinity);
+    for (const [step, accuracies] of part.seen.evaluations) evaluations.set(step, accuracies);
+  }
+  await assertSameBits('broken', 'unbroken');
+  assert.deepEqual(evaluations, whole.seen.evaluations);
+  assert.deepEqual([...evaluations.keys()], [4, 8, 12, 16, 20, 23]);
+
+  const mean = ({ biggest, smallest }: Accuracies): number => (biggest + smallest) / 2;
+  const highest = Math.max(...[...evaluations.values()].map(mean));
+  const [best, accuracies] = [...evaluations].find(([, accuracies]) => mean(accuracies) === highest)!;
+  for (const run of ['unbroken', 'broken']) {
+    assert.equal(await read(run, 'best'), `step-${best}\n`);
+    const { manifest } = await openCheckpoint(join(folder, run, `step-${best}`));
+    assert.deepEqual(manifest.training.validation, { images: 96, ...accuracies });
+    assert.deepEqual(await stepsIn(run), [...new Set([`step-${best}`, 'step-20', 'step-23'])].sort());
+  }
+});
+
+test('the best step is kept however old it is, and found again where a kill kept it from being named', async () => {
+  // The children's true accuracy rises. Answers that do not depend on them have the best step be the first one, by the tie.
+  const engine: SessionOptions['engine'] = { ...onnxEngine({ threads: 1 }), load: () => Promise.resolve({ run: ({ count }) => Promise.resolve(new Float32Array(4 * count)), dispose: () => Promise.resolve() }) };
+  const options = { engine, evaluateEvery: 3, saveEvery: { steps: 2 }, keep: 3 };
+  assert.equal(await stopping(session('best', 20, options), (step) => step === 17), undefined);
+  assert.equal(await read('best', 'best'), 'step-3\n');
+  assert.deepEqual(await stepsIn('best'), ['step-14', 'step-16', 'step-17', 'step-3']);
+  assert.equal(await stopping(session('best2', 20, options), (step) => step === 4), undefined);
+  await rm(join(folder, 'best2', 'step-4'), { recursive: true });
+  await rm(join(folder, 'best2', 'best'));
+  await writeFile(join(folder, 'best2', 'latest'), 'step-3\n'); // as a kill leaves it between the two renamings
+  await stopping(session('best2', 20, { ...options, resume: true }), (step) => step === 5);
+  assert.equal(await read('best2', 'best'), 'step-3\n');
+});
+
+test('a signal is heard within a step, also where no step waits for anything', async () => {
+  const stop = new AbortController();
+  const { options, seen } = session('signalled', 400, { saveEvery: { steps: 1000 }, signal: stop.signal });
+  const report: SessionReporter = { ...options.report, step: (event) => { void options.report.step(event); if (event.step === 3) setTimeout(() => stop.abort(), 0); } };
+  assert.equal(await runSession({ ...options, report }), undefined);
+  assert(seen.steps.length < 8, `${seen.steps.length} steps`);
+  assert.equal(await read('signalled', 'latest'), `step-${seen.steps.length}\n`);
+});
+
+test('a signal during an evaluation or the measuring ends the run at once; resumed, it evaluates and measures', async () => {
+  await runSession(session('quiet', 6, { evaluateEvery: 4 }).options);
+  const expected = await openCheckpoint(join(folder, 'quiet', 'checkpoint'));
+  // Batches of images before the signal, in session after session: in the evaluation of step 4, of step 6, among the grid's 60 children, in the tests.
+  for (const [calls, step] of [[1, 4], [4, 6], [12, 6], [62, 6]] as const) {
     const stop = new AbortController();
-    const part = session('broken', 23, { resume: resumed, signal: stop.signal });
-    const { report } = part.options;
-    const stopping: SessionReporter = {
-      ...report,
-      step: (r) => {
-        report.step(r);
-        if (r.step === at) stop.abort();
+    const onnx = onnxEngine({ threads: 1 });
+    let left: number = calls;
+    const engine: SessionOptions['engine'] = {
+      ...onnx,
+      load: async (...args) => {
+        const child = await onnx.load(...args);
+        return {
+          dispose: () => child.dispose(),
+          run: (batch) => {
+            if (--left === 0) stop.abort();
+            return child.run(batch);
+          },
+        };
       },
     };
-    const finished = await runSession({ ...part.options, report: stopping });
-    assert.equal(finished !== undefined, at === Infinity);
-    resumed = true;
+    const { options, seen } = session('stopped', 6, { evaluateEvery: 4, engine, resume: true, signal: stop.signal });
+    assert.equal(await runSession(options), undefined);
+    assert(stop.signal.aborted && left === 0, `after ${calls} batches ${-left} more: ${seen.lines.join('\n')}`);
+    assert.equal(await read('stopped', 'latest'), `step-${step}\n`);
   }
-  const [a, b] = [await resumeRun(join(folder, 'unbroken')), await resumeRun(join(folder, 'broken'))];
-  assert.equal(a.state.step, 23);
-  for (const part of ['weights', 'meanSquare', 'momentum', 'average'] as const) assert.deepEqual(b.state[part].data, a.state[part].data, part);
+  const { frontier, manifest } = await openCheckpoint((await runSession(session('stopped', 6, { evaluateEvery: 4, resume: true }).options))!);
+  assert.deepEqual(frontier, expected.frontier);
+  assert.deepEqual(manifest.scores, expected.manifest.scores);
+  assert.equal(await read('stopped', 'best'), await read('quiet', 'best'));
+});
+
+/** Where this holds for the labels of a part of a batch, its losses are not numbers: as if the batch were at fault. */
+let faulty: (labels: readonly number[]) => boolean = () => false;
+
+{
+  const [oneHot, log] = (['OneHot', 'Log'] as const).map((name) => tf.getKernel(name, 'tensorflow'));
+  let fails = false;
+  const replace = (kernel: typeof oneHot, kernelFunc: NonNullable<typeof oneHot>['kernelFunc']): void => {
+    tf.unregisterKernel(kernel!.kernelName, 'tensorflow');
+    tf.registerKernel({ ...kernel!, kernelFunc });
+  };
+  replace(oneHot, (args) => {
+    fails = faulty([...tf.tidy(() => (args.inputs['indices'] as Tensor).clone().dataSync())]);
+    return oneHot!.kernelFunc(args);
+  });
+  replace(log, (args) => {
+    const y = log!.kernelFunc(args) as Tensor;
+    return fails ? tf.tidy(() => tf.mul(y, NaN)) : y;
+  });
+}
+
+/** Labels of the first part of the batch of a step, from 0, under the recipe's seed. */
+const labelsOf = (step: number): string => Array.from(batchIndices(192, 24, 3, step).indices.slice(0, 12), (i) => i % 4).join();
+
+test('a step that is not finite sends the run back to its last checkpoint, from where it draws anew; the same rollbacks give the same bits', async () => {
+  const last = (step: number): boolean => step === 16; // the children's accuracies do not matter here
+  await stopping(session('sound', 16), last);
+  faulty = (labels) => [12, 3].map(labelsOf).includes(labels.join()); // step 4 before the first checkpoint, step 13 after the second
+  try {
+    const { options, seen } = session('back', 16);
+    await stopping({ options, seen }, last);
+    // Other draws since step 0: the batch that would fail in step 13 is not drawn any more.
+    const [{ children, ...rollback }] = (await openCheckpoint(join(folder, 'back'))).manifest.training.rollbacks! as [NonNullable<TrainingRecord['rollbacks']>[number]];
+    assert.equal(seen.rollbacks.length, 1);
+    assert.deepEqual([rollback.from, rollback.to, rollback.salt], [4, 0, 1]);
+    assert.match(rollback.reason, /^The loss of step 4 is NaN in the child r\d+_/);
+    assert.equal(children.length, 4);
+    assert.deepEqual(seen.steps, [1, 2, 3, ...Array.from({ length: 16 }, (_, i) => i + 1)]);
+    assert.deepEqual(eventsOf(await readHistory(options.output), 'rollback').map(({ from, step, salt }) => [from, step, salt]), [[4, 0, 1]]);
+    assert.notDeepEqual((await resumeRun(options.output)).state.weights.data, (await resumeRun(join(folder, 'sound'))).state.weights.data);
+
+    faulty = (labels) => labels.join() === labelsOf(12);
+    const later = session('back2', 16);
+    await stopping(later, last);
+    assert.deepEqual(later.seen.rollbacks.map(({ from, to, salt }) => [from, to, salt]), [[13, 10, 1]]);
+    assert.deepEqual(later.seen.steps, [...Array.from({ length: 12 }, (_, i) => i + 1), 11, 12, 13, 14, 15, 16]);
+
+    // Stopped on its second way through step 12: the rest knows the salt.
+    const broken = session('back3', 16);
+    await stopping(broken, (step) => step === 12 && broken.seen.rollbacks.length === 1);
+    const rest = session('back3', 16, { resume: true });
+    await stopping(rest, last);
+    assert.deepEqual(rest.seen.steps, [13, 14, 15, 16]);
+    await assertSameBits('back3', 'back2');
+    assert.deepEqual((await openCheckpoint(join(folder, 'back3'))).manifest.training.rollbacks!.map(({ from, to, salt }) => [from, to, salt]), [[13, 10, 1]]);
+  } finally {
+    faulty = () => false;
+  }
+});
+
+test('a run goes back three times at most, over all its sessions, and then stops with a report', async () => {
+  try {
+    const { options, seen } = session('lost', 16);
+    await stopping({ options, seen }, (step) => step === 6);
+    faulty = () => true;
+    const second = session('lost', 16, { resume: true });
+    await assert.rejects(runSession(second.options), (error: BignasError) => {
+      assert.equal(error.code, 'LOSS_NOT_FINITE');
+      assert.match(error.message, /step 7 .* went back 3 times already.*not-finite\.json.*--change-recipe and a lower --learning-rate \(it is 0\.02\)/s);
+      return true;
+    });
+    assert.deepEqual(second.seen.rollbacks.map(({ from, to, salt }) => [from, to, salt]), [[7, 6, 1], [7, 6, 2], [7, 6, 3]]);
+    const report = JSON.parse(await read('lost', 'not-finite.json')) as { from: number; children: string[]; rollbacks: unknown[] };
+    assert.deepEqual([report.from, report.children.length, report.rollbacks.length], [7, 4, 3]);
+    const third = session('lost', 16, { resume: true });
+    await assert.rejects(runSession(third.options), /went back 3 times already/);
+    assert.deepEqual(third.seen.rollbacks, []);
+    faulty = () => false;
+    await stopping(session('lost', 16, { resume: true }), (step) => step === 8);
+    assert.equal(await read('lost', 'latest'), 'step-8\n');
+  } finally {
+    faulty = () => false;
+  }
+});
+
+test('a gradient that is not finite, or whose square is not, is found; a state that is not finite is never written', async () => {
+  const state = initialState(new SharedWeights(sharedTensors(tiny)));
+  const gradients = state.weights.like();
+  const losses = [{ architecture: biggest(tiny), loss: 1 }];
+  checkStep(1, losses, gradients);
+  for (const value of [Infinity, NaN, -Infinity, 1e25]) {
+    gradients.data[7] = value;
+    assert.throws(() => checkStep(5, losses, gradients), (error: NotFinite) => error.step === 5 && error.children[0]!.startsWith('r') && /gradient of step 5/.test(error.message));
+  }
+  assert.throws(() => checkStep(5, [...losses, { architecture: smallest(tiny), loss: Infinity }], state.weights), /loss of step 5 is Infinity in the child/);
+  for (const part of ['weights', 'meanSquare', 'momentum', 'average'] as const) {
+    state[part].data[3] = NaN;
+    await assert.rejects(saveStep(join(folder, 'nowhere'), {} as Parameters<typeof saveStep>[1], state, 2), { code: 'LOSS_NOT_FINITE' });
+    state[part].data[3] = 0;
+  }
+});
+
+test('a run goes on under another recipe where it is told to, and says so; what cannot change does not', async () => {
+  await stopping(session('changed', 6), (step) => step === 6);
+  const longer = { ...recipe(10), batch: 48, stepsPerEpoch: 4 };
+  const change = { recipe: longer, resume: true, changeRecipe: true };
+  const narrower = { ...tiny, stages: tiny.stages.map((stage) => ({ ...stage, kernels: [3] })) } as unknown as typeof tiny;
+  for (const [options, message] of [
+    [{ space: narrower }, /another search space/],
+    [{ dataset: { ...dataset, digest: '1'.repeat(64) } }, /another set of training images/],
+    [{ recipe: recipe(5) }, /has done 6 steps, asked for 5/],
+    [{ recipe: { ...longer, initialisation: 'he' } }, /Leave --initialisation/],
+  ] as const)
+    await assert.rejects(runSession(session('changed', 10, { ...change, ...options }).options), (error: BignasError) => error.code === 'RESUME_MISMATCH' && message.test(error.message));
+  // Recorded before the first step: who is stopped there goes on without being told again.
+  await runSession(session('changed', 10, { ...change, signal: AbortSignal.abort() }).options);
+  const { options, seen } = session('changed', 10, { recipe: longer, resume: true });
+  const { manifest } = await openCheckpoint((await runSession(options))!);
+  assert.deepEqual(seen.steps, [7, 8, 9, 10]);
+  assert.deepEqual(manifest.training.recipe, longer);
+  const [{ step, changes }] = manifest.training.recipeChanges! as [NonNullable<TrainingRecord['recipeChanges']>[number]];
+  assert.equal(step, 6);
+  for (const expected of [{ option: 'steps', from: 6, to: 10 }, { option: 'batch', from: 24, to: 48 }])
+    assert.deepEqual(changes.find(({ option }) => option === expected.option), expected);
+  assert(changes.some(({ option }) => option.startsWith('learningRate.')) && !changes.some(({ option }) => option === 'seed'));
+  assert.equal(manifest.training.epochs, 6 / 8 + 4 / 4);
+  assert.deepEqual(eventsOf(await readHistory(options.output), 'recipe').map((event) => [event.step, event.changes]), [[6, changes]]);
 });
 
 test('a run is not overwritten, nor resumed under another recipe, nor from a damaged state', async () => {

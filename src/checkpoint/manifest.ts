@@ -3,8 +3,8 @@ import { preprocessingSchema } from '../data/preprocess.js';
 import { spaceSchema } from '../space/space.js';
 
 export const checkpointFormat = 'bignas-checkpoint';
-/** A reader takes its own version and older ones; a newer one is refused. */
-export const checkpointVersion = 1;
+/** A reader takes its own version and older ones; a newer one is refused. 2: `validation`, `recipeChanges` and `rollbacks` of a run. */
+export const checkpointVersion = 2;
 
 export const checkpointFiles = ['weights.safetensors', 'calibration.safetensors', 'frontier.json', 'statistics.safetensors'] as const;
 export type CheckpointFile = (typeof checkpointFiles)[number];
@@ -17,9 +17,29 @@ export const trainingSchema = z.strictObject({
   recipe: z.record(z.string(), z.unknown()),
   step: z.int().nonnegative(),
   totalSteps: z.int().nonnegative(),
+  /** Passes over the training images. */
   epochs: z.number().nonnegative(),
   /** Time spent in training steps, all sessions of the run together. */
   seconds: z.number().nonnegative(),
+  /** Top-1 accuracies on the validation images, where a run's step was evaluated. */
+  validation: z.strictObject({ images: z.int().positive(), biggest: fraction, smallest: fraction }).optional(),
+  /** Where the run went on under other options: after `step` steps. `recipe` has the last ones. */
+  recipeChanges: z
+    .array(z.strictObject({ step: z.int().nonnegative(), changes: z.array(z.strictObject({ option: z.string(), from: z.unknown(), to: z.unknown() })) }))
+    .optional(),
+  /** Where the run went back: step `from` was not finite for `reason`; from step `to` on, `salt` keys the random draws together with the seed. */
+  rollbacks: z
+    .array(
+      z.strictObject({
+        from: z.int().positive(),
+        to: z.int().nonnegative(),
+        salt: z.int().positive(),
+        reason: z.string(),
+        /** The children of step `from`, as texts. */
+        children: z.array(z.string()),
+      }),
+    )
+    .optional(),
   /** Which weights these are: the moving average, or the last step's. */
   weights: z.enum(['averaged', 'last', 'initial']),
   hardware: z.string(),

@@ -8,7 +8,7 @@ import type { Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { biggest, formatArchitecture, parseArchitecture, smallest, type Architecture } from '../space/architecture.js';
 import type { SearchSpace } from '../space/space.js';
-import { accuracy, evaluate } from './evaluate.js';
+import { accuracy, evaluate, type EvaluateOptions } from './evaluate.js';
 import { frontierOf, recordOf } from './family.js';
 
 /**
@@ -45,31 +45,25 @@ export interface MeasuredFrontier {
   readonly statistics: ReadonlyMap<string, Statistics>;
 }
 
-export interface MeasureOptions {
+export interface MeasureOptions extends Pick<EvaluateOptions, 'signal'> {
   readonly progress?: (done: number, all: number, child: ChildRecord) => void;
-  /** Ends the measuring after the child under way. */
-  readonly signal?: AbortSignal;
 }
 
-/**
- * Calibrates and measures every child of the coarse grid on a split, and keeps the frontier. The test split is refused.
- * @returns undefined where the signal ended it.
- */
+/** Calibrates and measures every child of the coarse grid on a split, and keeps the frontier. The test split is refused. */
 export async function coarseFrontier(
   engine: Engine,
   space: SearchSpace,
   weights: SharedWeights,
   source: CalibrationSource,
   split: Split,
-  { progress, signal }: MeasureOptions = {},
-): Promise<MeasuredFrontier | undefined> {
+  { progress, ...options }: MeasureOptions = {},
+): Promise<MeasuredFrontier> {
   if (split.name === 'test') throw new Error('Children are chosen on validation or training images, never on the test split.');
   const grid = coarseGrid(space);
   const records: ChildRecord[] = [];
   const statistics = new Map<string, Statistics>();
   for (const architecture of grid) {
-    if (signal?.aborted) return undefined;
-    const measured = await evaluate(engine, buildGraph(space, architecture), weights, source, split);
+    const measured = await evaluate(engine, buildGraph(space, architecture), weights, source, split, options);
     const record = recordOf(space, architecture, measured.accuracy);
     records.push(record);
     statistics.set(record.id, measured.statistics);
@@ -88,11 +82,12 @@ export async function testScores(
   { frontier, statistics }: MeasuredFrontier,
   source: Pick<CalibrationSource, 'preprocessing'>,
   split: Split,
+  options?: EvaluateOptions,
 ): Promise<Record<string, number>> {
   const scores: Record<string, number> = {};
   for (const { id, architecture } of frontierChildren(frontier)) {
     const graph = buildGraph(space, parseArchitecture(space, architecture));
-    scores[id] = (await accuracy(engine, graph, weights, statistics.get(id)!, source, split)).value;
+    scores[id] = (await accuracy(engine, graph, weights, statistics.get(id)!, source, split, options)).value;
   }
   return scores;
 }

@@ -9,7 +9,14 @@ import type { SharedWeights } from '../graph/weights.js';
 
 const evaluationBatch = 100;
 
-/** Top-1 accuracy of a calibrated child on the first `images` images of a split (all by default). */
+export interface EvaluateOptions {
+  /** How many of the split's images, the first ones. Default: all. */
+  readonly images?: number;
+  /** Ends it between two batches, by throwing its reason. */
+  readonly signal?: AbortSignal;
+}
+
+/** Top-1 accuracy of a calibrated child on a split. */
 export async function accuracy(
   engine: Engine,
   graph: Graph,
@@ -17,7 +24,7 @@ export async function accuracy(
   statistics: Statistics,
   { preprocessing }: Pick<CalibrationSource, 'preprocessing'>,
   split: Split,
-  images = split.count,
+  { images = split.count, signal }: EvaluateOptions = {},
 ): Promise<Accuracy> {
   const child = await engine.load(graph, weights, statistics);
   const resolution = graph.nodes[0]!.shape[0]!;
@@ -25,6 +32,7 @@ export async function accuracy(
   let right = 0;
   try {
     for (let from = 0; from < images; from += evaluationBatch) {
+      signal?.throwIfAborted();
       const count = Math.min(evaluationBatch, images - from);
       const crops = await split.crops(Array.from({ length: count }, (_, i) => from + i));
       const logits = await child.run({ data: normalisedBatch(crops, preprocessing, resolution, 'NCHW'), count });
@@ -50,10 +58,10 @@ export async function evaluate(
   weights: SharedWeights,
   source: CalibrationSource,
   split: Split,
-  images?: number,
+  options?: EvaluateOptions,
 ): Promise<Evaluation> {
   const statistics = await calibrate(engine, graph, weights, source);
-  return { statistics, accuracy: await accuracy(engine, graph, weights, statistics, source, split, images) };
+  return { statistics, accuracy: await accuracy(engine, graph, weights, statistics, source, split, options) };
 }
 
 function argmax(values: Float32Array): number {

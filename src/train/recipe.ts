@@ -3,7 +3,7 @@ import { BignasError } from '../errors.js';
 
 /**
  * Everything that decides what a run computes: the same recipe, data and seed give the same weights. Stored in every checkpoint; a
- * run resumes under its own recipe only. Defaults are the paper's (section 4.1 and appendix A).
+ * run resumes under its own recipe unless told otherwise. Defaults are the paper's (section 4.1 and appendix A).
  */
 export const recipeSchema = z.strictObject({
   seed: z.int().nonnegative().max(0xffffffff),
@@ -123,18 +123,21 @@ function checkRecipe({ batch, parts, sandwich, distillation }: Recipe): void {
     );
 }
 
-/** @throws BignasError RESUME_MISMATCH, naming every option that differs. */
-export function checkSameRecipe(run: Recipe, asked: Recipe): void {
+/** An option that differs between two recipes, by its path in the recipe (`learningRate.initial`). */
+export interface RecipeChange {
+  readonly option: string;
+  readonly from: unknown;
+  readonly to: unknown;
+}
+
+/** What to change in one recipe to have the other. */
+export function recipeChanges(from: Recipe, to: Recipe): RecipeChange[] {
   const flat = (recipe: object, prefix = ''): [string, unknown][] =>
     Object.entries(recipe).flatMap(([name, value]: [string, unknown]) =>
       value !== null && typeof value === 'object' ? flat(value, `${prefix}${name}.`) : [[prefix + name, value] as [string, unknown]],
     );
-  const wanted = new Map(flat(asked));
-  const differing = flat(run).filter(([name, value]) => wanted.get(name) !== value);
-  if (differing.length === 0) return;
-  const list = differing.map(([name, value]) => `${name}: the run has ${String(value)}, asked for ${String(wanted.get(name))}`);
-  throw new BignasError(
-    'RESUME_MISMATCH',
-    `The run has another recipe:\n  ${list.join('\n  ')}\nResume with the options it was started with, or give another --output.`,
-  );
+  const [had, has] = [new Map(flat(from)), new Map(flat(to))];
+  return [...new Set([...had.keys(), ...has.keys()])]
+    .map((option) => ({ option, from: had.get(option), to: has.get(option) }))
+    .filter((change) => change.from !== change.to);
 }

@@ -3,19 +3,18 @@ import { readFile, readdir, rm, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { removeLeftovers, writeFileAtomic } from '../checkpoint/atomic.js';
-import { checkpointFolder, openCheckpoint, weightTensors, writeCheckpoint, type CheckpointContent } from '../checkpoint/checkpoint.js';
-import type { Manifest } from '../checkpoint/manifest.js';
+import { checkpointFolder, json, openCheckpoint, weightTensors, writeCheckpoint, type CheckpointContent } from '../checkpoint/checkpoint.js';
+import { checkpointVersion, type Manifest } from '../checkpoint/manifest.js';
 import { decodeSafetensors, encodeSafetensors, type Tensor } from '../checkpoint/safetensors.js';
 import { BignasError } from '../errors.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { isAlive } from '../processes.js';
+import { checkState } from './divergence.js';
 import { recipeSchema, type Recipe } from './recipe.js';
 import type { TrainingState } from './rmsprop.js';
 
 const stateFile = 'training.safetensors';
 const digestFile = 'training.sha256';
-/** Steps kept in a run's folder: the latest, and the one before it. */
-const keep = 2;
 
 /** What resuming needs. */
 export interface ResumedRun {
@@ -26,10 +25,20 @@ export interface ResumedRun {
 
 /**
  * Writes `step-N/` (a checkpoint with the averaged weights, and what resuming needs beside it), then renames `latest` into place: a killed
- * writer leaves the last good step. Older steps are removed.
+ * writer leaves the last good step. Where `latest` names that step already, its manifest alone is replaced, as no other file can differ.
+ * @param keep steps to keep, beside the best one; older ones are removed
+ * @returns whether a step was written
+ * @throws BignasError LOSS_NOT_FINITE for a state that is of no use
  */
-export async function saveStep(run: string, content: Omit<CheckpointContent, 'weights'>, state: TrainingState): Promise<void> {
-  const name = `step-${state.step}`;
+export async function saveStep(run: string, content: Omit<CheckpointContent, 'weights'>, state: TrainingState, keep: number): Promise<boolean> {
+  checkState(state);
+  // The folder that `latest` names is never written anew: replacing a folder is not atomic, replacing a file is.
+  if ((await stepNamedBy(run, 'latest')) === state.step) {
+    const path = join(run, stepName(state.step), 'manifest.json');
+    const old = JSON.parse(await readFile(path, 'utf8')) as Manifest;
+    await writeFileAtomic(path, json({ ...old, version: checkpointVersion, training: content.manifest.training }));
+    return false;
+  }
   const tensors = new Map<string, Tensor>([
     ...weightTensors(state.weights, 'weights/'),
     ...weightTensors(state.meanSquare, 'meanSquare/'),
@@ -40,24 +49,46 @@ export async function saveStep(run: string, content: Omit<CheckpointContent, 'we
     [stateFile, bytes],
     [digestFile, new TextEncoder().encode(sha256(bytes))],
   ]);
-  const latest = await readFile(join(run, 'latest'), 'utf8').catch(() => '');
-  // The step that `latest` names is never touched: replacing a folder is not atomic, and its bits would be the same.
-  if (latest.trim() === name) return;
-  await writeCheckpoint(join(run, name), { ...content, weights: state.average }, extra);
-  await writeFileAtomic(join(run, 'latest'), `${name}\n`);
-  const steps = (await readdir(run)).filter((entry) => /^step-\d+$/.test(entry)).sort((a, b) => stepOf(b) - stepOf(a));
-  for (const old of steps.filter((entry) => stepOf(entry) < state.step).slice(keep - 1)) await rm(join(run, old), { recursive: true, force: true });
+  await writeCheckpoint(join(run, stepName(state.step)), { ...content, weights: state.average }, extra);
+  await writeFileAtomic(join(run, 'latest'), `${stepName(state.step)}\n`);
+  await removeOld(run, keep);
+  return true;
+}
+
+/** Has `best` name a step, which is kept from then on. It is no later than the latest one. */
+export async function nameBest(run: string, step: number, keep: number): Promise<void> {
+  await writeFileAtomic(join(run, 'best'), `${stepName(step)}\n`);
+  await removeOld(run, keep);
+}
+
+/** The best step and its accuracies; undefined where there is none yet, or somebody removed it. */
+export async function bestStep(run: string): Promise<EvaluatedStep | undefined> {
+  const step = await stepNamedBy(run, 'best');
+  if (step === undefined) return undefined;
+  const text = await readFile(join(run, stepName(step), 'manifest.json'), 'utf8').catch(absent);
+  const validation = text === undefined ? undefined : (JSON.parse(text) as Manifest).training.validation;
+  return validation && { step, biggest: validation.biggest, smallest: validation.smallest };
+}
+
+/** Top-1 accuracies of a step's averaged weights on the validation images, as fractions. */
+export interface EvaluatedStep {
+  readonly step: number;
+  readonly biggest: number;
+  readonly smallest: number;
+}
+
+/** Removes all steps but the best one and the last `keep` up to the latest one: what is later was never finished. */
+async function removeOld(run: string, keep: number): Promise<void> {
+  const latest = (await stepNamedBy(run, 'latest')) ?? Infinity;
+  const best = await stepNamedBy(run, 'best');
+  const steps = (await readdir(run)).flatMap((name) => stepOf(name) ?? []).sort((a, b) => b - a);
+  const kept = new Set([best, ...steps.filter((step) => step <= latest).slice(0, keep)]);
+  for (const step of steps.filter((step) => !kept.has(step))) await rm(join(run, stepName(step)), { recursive: true, force: true });
 }
 
 /** Whether a folder holds a run that can be resumed. Only a file that is not there says no. */
 export async function hasRun(run: string): Promise<boolean> {
-  return readFile(join(run, 'latest'), 'utf8').then(
-    () => true,
-    (error: unknown) => {
-      if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
-      throw error;
-    },
-  );
+  return (await readFile(join(run, 'latest')).catch(absent)) !== undefined;
 }
 
 /**
@@ -120,8 +151,22 @@ export async function resumeRun(run: string): Promise<ResumedRun> {
   return { manifest, recipe: recipe.data, state };
 }
 
-function stepOf(name: string): number {
-  return Number(name.slice('step-'.length));
+function stepName(step: number): string {
+  return `step-${step}`;
+}
+
+function stepOf(name: string): number | undefined {
+  const digits = /^step-(\d+)$/.exec(name)?.[1];
+  return digits === undefined ? undefined : Number(digits);
+}
+
+async function stepNamedBy(run: string, file: 'latest' | 'best'): Promise<number | undefined> {
+  const text = await readFile(join(run, file), 'utf8').catch(absent);
+  return text === undefined ? undefined : stepOf(text.trim());
+}
+
+function absent(error: unknown): undefined {
+  if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
 }
 
 function sha256(bytes: Uint8Array): string {

@@ -1,10 +1,9 @@
 import type { Tensor2D, Tensor4D } from '@tensorflow/tfjs-node-gpu';
-import { BignasError } from '../errors.js';
 import { buildGraph } from '../graph/buildGraph.js';
 import { parameters, type Graph } from '../graph/graph.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { key, stream } from '../random.js';
-import { formatArchitecture, type Architecture } from '../space/architecture.js';
+import type { Architecture } from '../space/architecture.js';
 import type { SearchSpace } from '../space/space.js';
 import { training, type Mode } from '../tensorflow/forward.js';
 import { addGradients, softCrossEntropy } from '../tensorflow/gradients.js';
@@ -34,7 +33,6 @@ export interface ChildLoss {
  * One step's gradient on a part of its batch, summed over the children into `gradients`. The first child is the teacher: it learns from the
  * labels, and its softmax is what the others learn from, frozen (in-place distillation, section 3.1). It alone is regularised (dropout,
  * weight decay, smoothed labels), unless the recipe says all are.
- * @throws BignasError LOSS_NOT_FINITE, naming the step and the child.
  */
 export function sandwichGradients(
   space: SearchSpace,
@@ -57,8 +55,6 @@ export function sandwichGradients(
     const { loss, logits } = addGradients(graph, weights, gradients, x, mode, (y) => softCrossEntropy(targets, y), batch.share);
     if (i === 0 && children.length > 1 && recipe.distillation === 'in-place') softLabels = tf.softmax(logits);
     tf.dispose([x, logits]);
-    if (!Number.isFinite(loss))
-      throw new BignasError('LOSS_NOT_FINITE', `The loss of step ${step} is ${loss} in the child ${formatArchitecture(architecture)}. Lower the learning rate.`);
     if (regularised) addWeightDecay(graph, weights, gradients, batch.share * recipe.weightDecay);
     losses.push({ architecture, loss });
   });

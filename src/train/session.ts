@@ -1,10 +1,10 @@
-import { execFileSync } from 'node:child_process';
 import { mkdir } from 'node:fs/promises';
-import { cpus } from 'node:os';
-import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { writeCheckpoint, type CheckpointContent } from '../checkpoint/checkpoint.js';
+import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
+import { writeFileAtomic } from '../checkpoint/atomic.js';
+import { json, writeCheckpoint, type CheckpointContent } from '../checkpoint/checkpoint.js';
 import type { FamilyName } from '../checkpoint/frontier.js';
+import type { Manifest } from '../checkpoint/manifest.js';
 import type { CalibrationSource } from '../calibrate/calibrate.js';
 import { calibrationCrops } from '../data/calibrationCrops.js';
 import type { Dataset } from '../data/dataset.js';
@@ -15,15 +15,19 @@ import { initialWeights } from '../graph/weights.js';
 import { coarseFrontier, coarseGrid, testScores, type MeasuredFrontier } from '../search/coarse.js';
 import { evaluate } from '../search/evaluate.js';
 import { frontierOf, recordOf } from '../search/family.js';
-import { biggest, smallest } from '../space/architecture.js';
+import { biggest, formatArchitecture, smallest } from '../space/architecture.js';
 import { spaceDigest, type SearchSpace } from '../space/space.js';
-import { tf } from '../tensorflow/tf.js';
 import type { TrainingContext } from './part.js';
-import { checkSameRecipe, type Recipe } from './recipe.js';
-import { localReplica, processReplicas } from './replicas.js';
+import { drawSeed, maxRollbacks, NotFinite } from './divergence.js';
+import { recipeChanges, type Recipe } from './recipe.js';
+import { localReplica, processReplicas, type Replicas } from './replicas.js';
 import { initialState, type TrainingState } from './rmsprop.js';
-import { alone, hasRun, resumeRun, saveStep } from './runFolder.js';
-import { train, type StepReport } from './trainer.js';
+import { alone, bestStep, hasRun, nameBest, resumeRun, saveStep, type EvaluatedStep } from './runFolder.js';
+import { epochsAt, manifestOf, recordIn, type RunRecord } from './runManifest.js';
+import { train } from './trainer.js';
+import type { SessionReporter } from './watch/events.js';
+import { writePlots } from './watch/plot.js';
+import { watchRun, type RunWatch } from './watch/watch.js';
 
 /** When a run writes a checkpoint: every so many steps, or every so many minutes of training. */
 export type SaveEvery = { readonly steps: number } | { readonly minutes: number };
@@ -32,11 +36,18 @@ export interface SessionOptions {
   readonly space: SearchSpace;
   readonly dataset: Dataset;
   readonly recipe: Recipe;
-  /** The run's folder: `step-N/`, `latest`, and in the end `checkpoint/`. */
+  /** The run's folder: `step-N/`, `latest`, `best`, its history, and in the end `checkpoint/`. */
   readonly output: string;
   readonly resume: boolean;
+  /**
+   * Goes on with a run of another recipe under this one: from there on it does what a run of this recipe does at that step (rate, batch,
+   * place in the data), from the weights and moments that the run has. Recorded in the manifest. Default: refused.
+   */
+  readonly changeRecipe?: boolean;
   readonly saveEvery: SaveEvery;
-  /** Steps between evaluations of the biggest and the smallest child. */
+  /** Steps kept beside the best one. At least 1, the latest. */
+  readonly keep: number;
+  /** Steps between evaluations of the biggest and the smallest child. One that is better than all before is saved. */
   readonly evaluateEvery: number;
   /** Crops that the checkpoint carries for calibration. */
   readonly calibrationImages: number;
@@ -47,170 +58,290 @@ export interface SessionOptions {
   readonly report: SessionReporter;
 }
 
-/** Where a session tells what it does. */
-export interface SessionReporter {
-  line(text: string): void;
-  step(report: StepReport & { readonly totalSteps: number; readonly epoch: number; readonly images: number }): void;
-  evaluation(step: number, accuracies: Readonly<Record<'biggest' | 'smallest', number>>): void;
-}
-
 const calibrationBatch = 128;
+const divergenceReport = 'not-finite.json';
 
 /**
  * Trains to the recipe's last step, or until the signal; then measures the coarse grid and writes `checkpoint/`, which a server takes.
+ * A step whose loss or gradient is not finite sends the run back to its last checkpoint, from where it draws anew.
  * @returns the finished checkpoint's folder, or undefined where the signal ended the run first (it can be resumed).
+ * @throws BignasError LOSS_NOT_FINITE where going back three times did not help
  */
 export async function runSession(options: SessionOptions): Promise<string | undefined> {
-  const { output } = options;
+  const { output, report } = options;
   try {
     await mkdir(output, { recursive: true });
-    return await alone(output, () => trainAndMeasure(options));
+    return await alone(output, async () => {
+      const begun = await begin(options);
+      const watch = await watchRun({ folder: output, step: begun.state.step, report });
+      try {
+        return await new Session(options, begun, watch, await calibrationSource(options)).run();
+      } finally {
+        await watch.close();
+      }
+    });
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
     if (error instanceof BignasError || code === undefined || !code.startsWith('E') || code.startsWith('ERR_')) throw error;
-    const mend = code === 'ENOSPC' ? 'Make room on that disk' : 'Mend that, or give another --output';
+    const mend = ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(code) ? 'Make room there' : 'Mend that, or give another --output';
     throw new BignasError('OPTION_INVALID', `The run in ${output} cannot be written: ${message}. ${mend}; then --resume goes on from the last checkpoint.`, {}, { cause: error });
   }
 }
 
-async function trainAndMeasure(options: SessionOptions): Promise<string | undefined> {
-  const { space, dataset, recipe, output, report, engine, signal } = options;
-  const state = await begin(options);
-  const { crops, indices } = await calibrationCrops(dataset.splits.train, options.calibrationImages, recipe.seed);
-  const source: CalibrationSource = { crops: { crops, count: indices.length }, preprocessing: dataset.preprocessing, batch: calibrationBatch };
-  const unmeasured: MeasuredFrontier = {
-    frontier: frontierOf(space, coarseGrid(space).map((architecture) => recordOf(space, architecture))),
-    statistics: new Map(),
-  };
-  const content = (measured: MeasuredFrontier, scores: CheckpointContent['manifest']['scores']): Omit<CheckpointContent, 'weights'> => ({
-    calibration: source.crops,
-    ...measured,
-    manifest: manifestOf(options, state, source, scores),
-  });
-  const save = (): Promise<void> => saveStep(output, content(unmeasured, null), state);
-
-  let saved = state.seconds;
-  const context: TrainingContext = { space, preprocessing: dataset.preprocessing, classes: dataset.classes.length, recipe };
-  const replicas = options.replicas > 1 ? processReplicas(context, options.replicas) : localReplica(context);
-  await train({
-    dataset,
-    recipe,
-    state,
-    replicas,
-    signal,
-    afterStep: async (step) => {
-      const epoch = state.step / recipe.stepsPerEpoch;
-      report.step({ ...step, totalSteps: recipe.steps, epoch, images: recipe.batch });
-      const last = state.step === recipe.steps;
-      if (last || due(options.saveEvery, state, saved)) {
-        await save();
-        saved = state.seconds;
-      }
-      if (last || state.step % options.evaluateEvery === 0) {
-        const measure = async (end: typeof biggest): Promise<number> =>
-          (await evaluate(engine, buildGraph(space, end(space)), state.average, source, dataset.splits.validation)).accuracy.value;
-        report.evaluation(state.step, { biggest: await measure(biggest), smallest: await measure(smallest) });
-      }
-    },
-  }).finally(() => replicas.close());
-  if (state.step < recipe.steps) {
-    await save();
-    report.line(`Stopped after step ${state.step}. Go on with --resume.`);
-    return undefined;
-  }
-
-  report.line(`Calibrating and measuring ${coarseGrid(space).length} children on ${dataset.splits.validation.count} validation images.`);
-  const measured = await coarseFrontier(engine, space, state.average, source, dataset.splits.validation, {
-    signal,
-    progress: (done, all, child) =>
-      report.line(`  ${done}/${all}  ${child.architecture}  ${(child.costs.flops.value / 1e6).toFixed(1)} MFLOPs  ${percent(child.accuracy!.value)}`),
-  });
-  if (!measured) {
-    report.line('Stopped before all children were measured. Measure them with --resume.');
-    return undefined;
-  }
-  const accuracyById = await testScores(engine, space, state.average, measured, source, dataset.splits.test);
-  const scores = { split: 'test' as const, images: dataset.splits.test.count, accuracy: accuracyById };
-  for (const [name, child] of Object.entries(measured.frontier.family) as [FamilyName, typeof measured.frontier.front[number]][])
-    report.line(`  ${name.padEnd(8)} ${(child.costs.flops.value / 1e6).toFixed(1)} MFLOPs  ${percent(accuracyById[child.id]!)} on the test split`);
-  const folder = join(output, 'checkpoint');
-  await writeCheckpoint(folder, { ...content(measured, scores), weights: state.average });
-  return folder;
+/** A run as its folder has it, or at its beginning. */
+interface Begun {
+  readonly state: TrainingState;
+  readonly record: RunRecord;
+  readonly best: EvaluatedStep | undefined;
+  /** Whether the state is on disk. */
+  readonly saved: boolean;
+  /** Whether the record is not. */
+  readonly changed: boolean;
 }
 
-/** A fresh state, or that of the run in the folder. Never overwrites a run by accident. */
-async function begin({ space, dataset, recipe, output, resume, report }: SessionOptions): Promise<TrainingState> {
+/** A run's way from the step where it stands to its end. */
+class Session {
+  private state: TrainingState;
+  private record: RunRecord;
+  private best: EvaluatedStep | undefined;
+  /** The last checkpoint. */
+  private saved: { readonly step: number | undefined; readonly seconds: number };
+  /** Of the last step. */
+  private children: readonly string[] = [];
+
+  constructor(
+    private readonly options: SessionOptions,
+    private readonly begun: Begun,
+    private readonly watch: RunWatch,
+    private readonly source: CalibrationSource,
+  ) {
+    ({ state: this.state, record: this.record, best: this.best } = begun);
+    this.saved = { step: begun.saved ? begun.state.step : undefined, seconds: begun.state.seconds };
+  }
+
+  async run(): Promise<string | undefined> {
+    const { signal, report } = this.options;
+    if (this.begun.changed) {
+      await this.save(); // before anything is done under the new recipe
+      const { step, changes } = this.record.recipeChanges.at(-1)!;
+      await this.watch.recipeChanged(step, changes);
+    }
+    const { space, dataset, recipe, replicas: count } = this.options;
+    const context: TrainingContext = { space, preprocessing: dataset.preprocessing, classes: dataset.classes.length, recipe };
+    const replicas = count > 1 ? processReplicas(context, count) : localReplica(context);
+    try {
+      while (!(await this.train(replicas)));
+    } finally {
+      await replicas.close();
+    }
+    if (!signal.aborted) return this.measure();
+    report.line(`Stopped after step ${this.state.step}. Go on with --resume.`);
+    return undefined;
+  }
+
+  /**
+   * Trains to the last step, or until the signal, and saves.
+   * @returns false where it went back to the last checkpoint instead
+   */
+  private async train(replicas: Replicas): Promise<boolean> {
+    try {
+      await this.settle();
+      await this.takeSteps(replicas);
+      if (this.saved.step !== this.state.step) await this.save(); // the signal came
+      return true;
+    } catch (error) {
+      if (!(error instanceof NotFinite)) throw error;
+      await this.goBack(error);
+      return false;
+    }
+  }
+
+  private takeSteps(replicas: Replicas): Promise<void> {
+    const { dataset, recipe, signal } = this.options;
+    return train({
+      dataset,
+      recipe: { ...recipe, seed: drawSeed(recipe.seed, this.record.rollbacks.at(-1)?.salt ?? 0) },
+      state: this.state,
+      replicas,
+      signal,
+      afterStep: async (step) => {
+        await setImmediate(); // steps may follow each other without a turn of the event loop, in which signals are heard
+        this.children = step.losses.map(({ architecture }) => formatArchitecture(architecture));
+        const epoch = epochsAt(step.step, recipe, this.record.recipeChanges);
+        await this.watch.step({ ...step, totalSteps: recipe.steps, epoch, images: recipe.batch, children: recipe.sandwich });
+        await this.settle();
+      },
+    });
+  }
+
+  /** Saves and evaluates the step where the run stands, where that is due and not done: a run that was killed does the rest of it here. */
+  private async settle(): Promise<void> {
+    const { recipe, evaluateEvery, output, keep, signal } = this.options;
+    const { step } = this.state;
+    if (step === 0 || signal.aborted) return;
+    const last = step === recipe.steps;
+    if (this.saved.step !== step && (last || this.saveDue())) await this.save();
+    if (this.record.measured?.step !== step && (last || step % evaluateEvery === 0)) await this.evaluate();
+    const { measured } = this.record;
+    if (measured?.step !== step || !isBetter(measured, this.best)) return;
+    if (this.saved.step !== step) await this.save();
+    await nameBest(output, step, keep);
+    this.best = measured;
+  }
+
+  private saveDue(): boolean {
+    const { saveEvery } = this.options;
+    return 'steps' in saveEvery ? this.state.step % saveEvery.steps === 0 : this.state.seconds - this.saved.seconds >= saveEvery.minutes * 60;
+  }
+
+  /** Writes a checkpoint, or what has changed in the one of this step. */
+  private async save(): Promise<void> {
+    const { output, keep } = this.options;
+    await this.watch.flush(); // the history never ends before the checkpoint
+    const written = await saveStep(output, this.content(unmeasured(this.options.space), null), this.state, keep);
+    this.saved = { step: this.state.step, seconds: this.state.seconds };
+    if (written) await this.watch.saved(this.state.step);
+  }
+
+  private content(measured: MeasuredFrontier, scores: Manifest['scores']): Omit<CheckpointContent, 'weights'> {
+    return { calibration: this.source.crops, ...measured, manifest: manifestOf(this.options, this.state, this.record, this.source, scores) };
+  }
+
+  /** Measures the biggest and the smallest child of the averaged weights, unless the signal comes. Training does not depend on it. */
+  private async evaluate(): Promise<void> {
+    const { space, dataset, engine, signal } = this.options;
+    const { step, average } = this.state;
+    const accuracyOf = async (end: typeof biggest): Promise<number> =>
+      (await evaluate(engine, buildGraph(space, end(space)), average, this.source, dataset.splits.validation, { signal })).accuracy.value;
+    const accuracies = await unlessAborted(signal, async () => ({ biggest: await accuracyOf(biggest), smallest: await accuracyOf(smallest) }));
+    if (!accuracies) return;
+    await this.watch.evaluation(step, accuracies);
+    this.record = { ...this.record, measured: { step, ...accuracies } };
+    if (this.saved.step === step) await this.save();
+  }
+
+  /** Back to the last checkpoint, from where the run draws anew. A run that is killed meanwhile comes to the same point again. */
+  private async goBack(fault: NotFinite): Promise<void> {
+    const { output } = this.options;
+    const { step: from, message: reason } = fault;
+    const children = fault.children.length > 0 ? fault.children : this.children;
+    const { rollbacks } = this.record;
+    if (rollbacks.length === maxRollbacks) throw await this.givenUp({ from, reason, children });
+    const last = (await hasRun(output)) ? await resumeRun(output) : undefined;
+    this.state = last?.state ?? beginning(this.options);
+    const rollback = { from, to: this.state.step, salt: rollbacks.length + 1, reason, children: [...children] };
+    this.record = { ...this.record, rollbacks: [...rollbacks, rollback], measured: last && recordIn(last.manifest.training).measured };
+    this.saved = { step: last && this.state.step, seconds: this.state.seconds };
+    await this.save();
+    await this.watch.rollback(rollback);
+  }
+
+  private async givenUp(fault: { readonly from: number; readonly reason: string; readonly children: readonly string[] }): Promise<BignasError> {
+    const { output, recipe } = this.options;
+    const { rollbacks } = this.record;
+    const report = join(output, divergenceReport);
+    await writeFileAtomic(report, json({ ...fault, rollbacks, recipe }));
+    const steps = rollbacks.map(({ from, to }) => `${from} (back to ${to})`).join(', ');
+    return new BignasError(
+      'LOSS_NOT_FINITE',
+      `${fault.reason} The run went back ${rollbacks.length} times already, from step ${steps}, and stops here; its last checkpoint is whole. ` +
+        `${report} names the children of these steps. Go on with --resume --change-recipe and a lower --learning-rate ` +
+        `(it is ${recipe.learningRate.initial}), or look at the images: --seed and the step say which they were.`,
+    );
+  }
+
+  /** Measures all children of the coarse grid and writes `checkpoint/`. */
+  private async measure(): Promise<string | undefined> {
+    const { space, dataset, output, report, engine, signal } = this.options;
+    const { average } = this.state;
+    const { validation, test } = dataset.splits;
+    report.line(`Calibrating and measuring ${coarseGrid(space).length} children on ${validation.count} validation images.`);
+    const results = await unlessAborted(signal, async () => {
+      const measured = await coarseFrontier(engine, space, average, this.source, validation, {
+        signal,
+        progress: (done, all, child) =>
+          report.line(`  ${done}/${all}  ${child.architecture}  ${(child.costs.flops.value / 1e6).toFixed(1)} MFLOPs  ${percent(child.accuracy!.value)}`),
+      });
+      return { measured, accuracy: await testScores(engine, space, average, measured, this.source, test, { signal }) };
+    });
+    if (!results) {
+      report.line('Stopped before all children were measured. Measure them with --resume.');
+      return undefined;
+    }
+    const { measured, accuracy } = results;
+    for (const [name, child] of Object.entries(measured.frontier.family) as [FamilyName, typeof measured.frontier.front[number]][])
+      report.line(`  ${name.padEnd(8)} ${(child.costs.flops.value / 1e6).toFixed(1)} MFLOPs  ${percent(accuracy[child.id]!)} on the test split`);
+    const folder = join(output, 'checkpoint');
+    await writeCheckpoint(folder, { ...this.content(measured, { split: 'test', images: test.count, accuracy }), weights: average });
+    await this.watch.flush();
+    await writePlots(output);
+    if (this.best && this.best.step < this.state.step)
+      report.line(`Step ${this.best.step} was better on the validation images: ${join(output, `step-${this.best.step}`)} has its weights.`);
+    return folder;
+  }
+}
+
+/** What the children of a step's checkpoint are: their accuracies and statistics are not known yet. */
+function unmeasured(space: SearchSpace): MeasuredFrontier {
+  return { frontier: frontierOf(space, coarseGrid(space).map((architecture) => recordOf(space, architecture))), statistics: new Map() };
+}
+
+async function calibrationSource({ dataset, recipe, calibrationImages }: SessionOptions): Promise<CalibrationSource> {
+  const { crops, indices } = await calibrationCrops(dataset.splits.train, calibrationImages, recipe.seed);
+  return { crops: { crops, count: indices.length }, preprocessing: dataset.preprocessing, batch: calibrationBatch };
+}
+
+function beginning({ space, recipe }: SessionOptions): TrainingState {
+  return initialState(initialWeights(sharedTensors(space), recipe.seed, recipe.initialisation));
+}
+
+/** The run's beginning, or the run in the folder. Never overwrites a run by accident. */
+async function begin(options: SessionOptions): Promise<Begun> {
+  const { space, dataset, recipe, output, resume, changeRecipe = false, report } = options;
   const exists = await hasRun(output);
   if (exists && !resume)
     throw new BignasError('OPTION_INVALID', `The folder ${output} holds a run already. Go on with it by --resume, or give another --output.`);
   if (!exists) {
     if (resume) report.line(`The folder ${output} holds no run yet: starting one.`);
-    return initialState(initialWeights(sharedTensors(space), recipe.seed, recipe.initialisation));
+    const record = { recipeChanges: [], rollbacks: [], measured: undefined };
+    return { state: beginning(options), record, best: undefined, saved: false, changed: false };
   }
-  const run = await resumeRun(output);
-  checkSameRecipe(run.recipe, recipe);
+  const { manifest, recipe: old, state } = await resumeRun(output);
+  const mismatch = (what: string): BignasError => new BignasError('RESUME_MISMATCH', `The run in ${output} ${what}, or give another --output.`);
   for (const [what, had, has] of [
-    ['search space', spaceDigest(run.manifest.space), spaceDigest(space)],
-    ['set of training images', run.manifest.dataset.splits, dataset.digest],
+    ['search space', spaceDigest(manifest.space), spaceDigest(space)],
+    ['set of training images', manifest.dataset.splits, dataset.digest],
   ])
-    if (had !== has) throw new BignasError('RESUME_MISMATCH', `The run in ${output} has another ${what}. Resume with the --space and --data it was started with, or give another --output.`);
-  report.line(`Resuming after step ${run.state.step} of ${recipe.steps}.`);
-  return run.state;
-}
-
-function due(every: SaveEvery, state: TrainingState, saved: number): boolean {
-  return 'steps' in every ? state.step % every.steps === 0 : state.seconds - saved >= every.minutes * 60;
-}
-
-function manifestOf(
-  { space, dataset, recipe }: SessionOptions,
-  state: TrainingState,
-  source: CalibrationSource,
-  scores: CheckpointContent['manifest']['scores'],
-): CheckpointContent['manifest'] {
-  const { train: t, validation, test } = dataset.splits;
-  const processors = cpus();
+    if (had !== has) throw mismatch(`has another ${what}. Resume with the --space and --data it was started with`);
+  const changes = recipeChanges(old, recipe);
+  const changed = changes.length > 0;
+  const list = changes.map(({ option, from, to }) => `${option}: the run has ${String(from)}, asked for ${String(to)}`);
+  if (changed && !changeRecipe)
+    throw mismatch(`has another recipe:\n  ${list.join('\n  ')}\nResume with the options it was started with, change them for the rest of it by --change-recipe`);
+  if (changes.some(({ option }) => option === 'initialisation')) throw mismatch('began from other weights, which no option changes any more. Leave --initialisation as it was');
+  if (recipe.steps < state.step) throw mismatch(`has done ${state.step} steps, asked for ${recipe.steps}. Ask for as many at least`);
+  const record = recordIn(manifest.training);
   return {
-    name: space.name,
-    space,
-    dataset: {
-      name: dataset.name,
-      classes: [...dataset.classes] as [string, ...string[]],
-      splits: dataset.digest,
-      images: { train: t.count, validation: validation.count, test: test.count },
-    },
-    preprocessing: dataset.preprocessing,
-    training: {
-      recipe,
-      step: state.step,
-      totalSteps: recipe.steps,
-      epochs: state.step / recipe.stepsPerEpoch,
-      seconds: state.seconds,
-      weights: 'averaged',
-      hardware: `${processors.length} × ${processors[0]?.model ?? 'unknown processor'}`,
-      versions: { node: process.versions.node, tensorflow: tensorflowVersion() },
-      commit: commit(),
-    },
-    calibration: { images: source.crops.count, batch: source.batch },
-    scores,
-    licence: 'Apache-2.0',
+    state,
+    record: changed ? { ...record, recipeChanges: [...record.recipeChanges, { step: state.step, changes }] } : record,
+    best: await bestStep(output),
+    saved: true,
+    changed,
   };
 }
 
-function tensorflowVersion(): string {
-  return (tf.backend() as unknown as { readonly binding: { readonly TF_Version: string } }).binding.TF_Version;
+/** The best step is the one with the highest mean accuracy of the biggest and the smallest child; of equal ones the first. */
+function isBetter(a: EvaluatedStep, b: EvaluatedStep | undefined): boolean {
+  return b === undefined || a.biggest + a.smallest > b.biggest + b.smallest;
 }
 
-/** Commit of bignas, where it runs from a working tree of its own; marked where files differ from it. */
-function commit(): string | null {
-  const cwd = fileURLToPath(new URL('../../..', import.meta.url));
-  const git = (...args: string[]): string => execFileSync('git', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
+/** What `work` gives; undefined where the signal ended it. */
+async function unlessAborted<T>(signal: AbortSignal, work: () => Promise<T>): Promise<T | undefined> {
   try {
-    // Inside somebody else's repository (as a package of theirs) the commit would be theirs.
-    if (relative(git('rev-parse', '--show-toplevel'), cwd) !== '') return null;
-    return git('rev-parse', 'HEAD') + (git('status', '--porcelain', '--untracked-files=no') === '' ? '' : '-modified');
-  } catch {
-    return null;
+    return await work();
+  } catch (error) {
+    if (!signal.aborted || error !== signal.reason) throw error;
+    return undefined;
   }
 }
 

@@ -3,6 +3,7 @@ import { batchIndices } from '../data/batches.js';
 import type { Dataset, Split } from '../data/dataset.js';
 import { hash, key } from '../random.js';
 import type { Part, PartResult } from './part.js';
+import { checkStep } from './divergence.js';
 import type { Recipe } from './recipe.js';
 import type { Replicas } from './replicas.js';
 import { applyGradients, type TrainingState } from './rmsprop.js';
@@ -33,6 +34,7 @@ export interface TrainingRun {
 /**
  * Trains the single-stage model from `state` to the recipe's last step. No running averages of batch norms are kept: children are
  * calibrated when they are used. What a step draws depends on seed, step and image alone, so a resumed run ends with the same bits.
+ * @throws BignasError LOSS_NOT_FINITE, before the step has changed the state
  */
 export async function train({ dataset, recipe, state, replicas, afterStep, signal }: TrainingRun): Promise<void> {
   const gradients = state.weights.like();
@@ -51,6 +53,8 @@ export async function train({ dataset, recipe, state, replicas, afterStep, signa
     next?.catch(() => undefined); // whoever awaits it hears of it
     const results = await computed;
     sum(results, gradients.data);
+    const losses = meanLosses(results, parts);
+    checkStep(step + 1, losses, gradients);
 
     // 3. One update of the shared weights and of their average.
     const rate = learningRate(recipe, step);
@@ -59,7 +63,7 @@ export async function train({ dataset, recipe, state, replicas, afterStep, signa
     state.step++;
     const seconds = (performance.now() - started) / 1000;
     state.seconds += seconds;
-    await afterStep({ step: state.step, rate, losses: meanLosses(results, parts), seconds });
+    await afterStep({ step: state.step, rate, losses, seconds });
   }
 }
 

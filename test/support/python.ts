@@ -3,13 +3,20 @@ import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs'
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 
-/** Not the version that Node runs, and not ours: a user's. They take Python 3.10 to 3.13. */
-const PACKAGES = ['onnxruntime==1.23.2', 'onnx==1.19.1', 'numpy==2.2.6', 'pillow==12.0.0'];
-
-/** A Python with the packages, in a virtual environment kept in the user's cache folder (340 MB); made on first use. */
+/** A user's Python to run our models in (340 MB). Not the onnxruntime that Node runs, and not ours: a user's. For Python 3.10 to 3.13. */
 export function userPython(): string {
+  return pythonWith('onnxruntime==1.23.2', 'onnx==1.19.1', 'numpy==2.2.6', 'pillow==12.0.0');
+}
+
+/** A Python with TensorBoard, without TensorFlow (100 MB). */
+export function tensorBoardPython(): string {
+  return pythonWith('tensorboard==2.21.0', 'numpy==2.2.6', 'protobuf==7.36.2', 'setuptools==80.9.0');
+}
+
+/** A Python with the packages, in a virtual environment kept in the user's cache folder; made on first use. */
+function pythonWith(...packages: readonly string[]): string {
   const cache = process.env['BIGNAS_CACHE'] || join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'bignas');
-  const environment = join(cache, `python-${PACKAGES.join('-').replaceAll('==', '-')}`);
+  const environment = join(cache, `python-${packages.join('-').replaceAll('==', '-')}`);
   const interpreter = join(environment, 'bin', 'python');
   if (existsSync(interpreter)) return interpreter;
   mkdirSync(cache, { recursive: true });
@@ -17,7 +24,7 @@ export function userPython(): string {
   const making = mkdtempSync(join(cache, 'making-python-'));
   try {
     execFileSync('python3', ['-m', 'venv', making], { stdio: 'inherit' });
-    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--only-binary=:all:', ...PACKAGES];
+    const pip = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--only-binary=:all:', ...packages];
     execFileSync(join(making, 'bin', 'python'), pip, { stdio: 'inherit' });
     renameSync(making, environment);
   } finally {
