@@ -1,7 +1,7 @@
 /** Which images a folder holds: their paths, sizes and classes, never their pixels. */
 import { createHash } from 'node:crypto';
 import { readdir, realpath, stat } from 'node:fs/promises';
-import { join } from 'node:path';
+import { join, sep } from 'node:path';
 import { BignasError, shown } from '../errors.js';
 import type { PathTable } from './dataset.js';
 
@@ -112,10 +112,10 @@ interface File {
 /** Requests to the disk at once: as many as libuv's pool works on, and some that wait. */
 const AT_ONCE = 16;
 
-/** @param above real paths of the folders on the way here: a link to one of them would lead round for ever */
+/** @param above real paths of the folders on the way here: a link to one of them, or to what holds one, would lead round for ever */
 async function filesUnder(folder: string, path: string, leaveOut: LeaveOut, above: readonly string[] = []): Promise<File[]> {
   const here = await realpath(join(folder, path));
-  if (above.includes(here)) {
+  if (above.some((folderAbove) => `${folderAbove}${sep}`.startsWith(here + sep))) {
     leaveOut(path, 'is a link to a folder that holds it');
     return [];
   }
