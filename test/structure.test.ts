@@ -30,8 +30,8 @@ const levels: readonly (readonly string[])[] = [
 
 /** What a server has no use for: it must not be needed, so that it need not be installed. */
 const serveNever = ['src/train', 'src/tensorflow', ...[
-  'augment', 'autoaugment', 'batches', 'calibrationCrops', 'cifar10', 'dataset', 'folder', 'folderIndex', 'folderSplit', 'imageOperations', 'loader',
-  'loaderWorker', 'openSplit', 'randomResizedCrop',
+  'augment', 'autoaugment', 'batches', 'calibrationCrops', 'cifar10', 'dataset', 'folder', 'folderIndex', 'folderIndexWorker', 'folderSplit',
+  'imageOperations', 'loader', 'loaderWorker', 'openSplit', 'randomResizedCrop',
 ].map((name) => `src/data/${name}.ts`)];
 
 const roomOf = (file: string): string => {

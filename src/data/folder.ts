@@ -13,10 +13,12 @@
  * training nor the choice of children looks at (ARCHITECTURE.md).
  */
 import { basename, resolve } from 'node:path';
-import { BignasError } from '../errors.js';
+import { Worker } from 'node:worker_threads';
+import { BignasError, receivedError } from '../errors.js';
 import { hash, key } from '../random.js';
 import type { Dataset, FolderSource, SkippedImage, Split, SplitName } from './dataset.js';
-import { indexFolder, listed, pathAt, type FolderIndex, type PartName } from './folderIndex.js';
+import { listed, pathAt, type FolderIndex, type LeaveOut, type PartName } from './folderIndex.js';
+import type { IndexMessage } from './folderIndexWorker.js';
 import { each, folderSplit, readPhoto } from './folderSplit.js';
 import { bicubic, type Preprocessing } from './preprocess.js';
 
@@ -59,7 +61,7 @@ export async function loadFolder(options: FolderOptions): Promise<Dataset> {
     shorterSide, crop, resize: bicubic, rounding: 'uint8-after-crop', mean: MEAN, deviation: DEVIATION, colour: 'RGB',
   };
   const leftOut = new LeftOut(log);
-  const index = await indexFolder(folder, (path, reason) => leftOut.add(path, reason));
+  const index = await indexInThread(folder, (path, reason) => leftOut.add(path, reason));
   leftOut.finish();
   const skipped = new Skipped(options.maxCorrupt ?? Math.max(10, Math.ceil(index.paths.ends.length / 100)), log);
   const skip = (images: readonly SkippedImage[]): void => skipped.add(images);
@@ -82,6 +84,21 @@ export async function loadFolder(options: FolderOptions): Promise<Dataset> {
     augmentation: 'imagenet-autoaugment',
     digest: index.digest,
   };
+}
+
+function indexInThread(folder: string, leaveOut: LeaveOut): Promise<FolderIndex> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL('folderIndexWorker.js', import.meta.url), { workerData: folder, name: 'bignas-folder' });
+    let index: FolderIndex | undefined;
+    worker.on('message', (message: IndexMessage) => {
+      if ('leftOut' in message) leaveOut(message.leftOut.path, message.leftOut.reason);
+      else if ('index' in message) index = message.index;
+      else reject(receivedError(message.error));
+    });
+    worker.on('error', reject);
+    // When the thread is gone, and its memory with it.
+    worker.on('exit', (code) => (index ? resolve(index) : reject(new Error(`The thread that lists the images ended with ${code}.`))));
+  });
 }
 
 /** Which images, by their place in the index, belong to which split; ascending. */
