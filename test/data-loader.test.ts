@@ -35,11 +35,11 @@ async function made(options: LoaderOptions, steps: readonly number[]): Promise<M
 }
 
 /** The same on this thread. */
-async function unthreaded({ dataset: { splits: { train } }, batch, seed, kind }: LoaderOptions, steps: readonly number[]): Promise<Made[]> {
+async function unthreaded({ dataset: { splits: { train } }, batch, seed, cropSeed = seed, kind }: LoaderOptions, steps: readonly number[]): Promise<Made[]> {
   const all: Made[] = [];
   for (const step of steps) {
     const { indices, epoch } = batchIndices(train.count, batch, seed, step);
-    all.push({ indices, epoch, crops: await train.augmented(indices, { seed, epoch, kind }) });
+    all.push({ indices, epoch, crops: await train.augmented(indices, { seed: cropSeed, epoch, kind }) });
   }
   return all;
 }
@@ -62,9 +62,9 @@ describe('batches made by threads', () => {
       assert.equal(lines.filter((line) => line.startsWith(`Skipped ${path}:`)).length, 1, 'said once, whichever threads met it');
   });
 
-  test('start at any step, also in the middle of an epoch, and jump', async () => {
+  test('start at any step, also in the middle of an epoch, and jump; crops may have a seed of their own', async () => {
     const dataset = syntheticDataset(4, 12, { train: 50, validation: 4, test: 4 });
-    const options = { dataset, kind: 'imagenet', batch: 16, seed: 8, threads: 2 } as const;
+    const options = { dataset, kind: 'imagenet', batch: 16, seed: 8, cropSeed: 9, threads: 2 } as const;
     assert.equal(batchIndices(50, 16, 8, 7).epoch, 2);
     const steps = [7, 8, 9, 3, 4, 30, 7];
     assert.deepEqual(await made({ ...options, steps: 10 }, steps), await unthreaded(options, steps));

@@ -11,7 +11,10 @@ export interface LoaderOptions {
   readonly dataset: Dataset;
   /** Images a step. */
   readonly batch: number;
+  /** Decides the order of the images, and their random crops. */
   readonly seed: number;
+  /** Decides the crops in its place: other crops of the same images, where children see different patches. Default: `seed`. */
+  readonly cropSeed?: number;
   readonly kind: AugmentationKind;
   /** As in `Augmentation`. */
   readonly cutout?: number;
@@ -46,13 +49,13 @@ export interface Loader {
 }
 
 /** Starts the threads. In memory are `ahead` + 2 batches, whatever the data set's size. */
-export function openLoader({ dataset, batch, seed, kind, cutout, threads = defaultThreads(), ahead = 2, steps = Infinity }: LoaderOptions): Loader {
+export function openLoader({ dataset, batch, seed, cropSeed = seed, kind, cutout, threads = defaultThreads(), ahead = 2, steps = Infinity }: LoaderOptions): Loader {
   const split = dataset.splits.train;
   const length = dataset.preprocessing.crop ** 2 * 3;
   for (const [name, value, least] of [['threads', threads, 1], ['ahead', ahead, 0]] as const)
     if (!Number.isSafeInteger(value) || value < least) throw new BignasError('OPTION_INVALID', `Expected \`${name}\` to be a whole number from ${least}, got ${shown(value)}`);
   batchIndices(split.count, batch, seed, 0); // a batch that cannot be is refused before threads start
-  const data: LoaderData = { source: split.source, augmentation: { seed, kind, ...(cutout !== undefined && { cutout }) } };
+  const data: LoaderData = { source: split.source, augmentation: { seed: cropSeed, kind, ...(cutout !== undefined && { cutout }) } };
   const workers = Array.from({ length: Math.min(threads, batch) }, (_, i) => new LoaderThread(data, i));
 
   interface Pending {
