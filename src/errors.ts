@@ -61,3 +61,21 @@ export function shown(value: unknown): string {
   const text = typeof value === 'string' ? `\`${value}\`` : (JSON.stringify(value) ?? String(value));
   return text.length <= 120 ? text : `${text.slice(0, 117)}…`;
 }
+
+/** An error as it crosses between threads: a coded one keeps its code and details, any other its stack. */
+export type SentError =
+  | { readonly code: ErrorCode; readonly message: string; readonly details: Readonly<Record<string, unknown>> }
+  | { readonly code: null; readonly message: string; readonly stack: string | undefined };
+
+export function sentError(error: unknown): SentError {
+  if (error instanceof BignasError) return { code: error.code, message: error.message, details: error.details };
+  if (error instanceof Error) return { code: null, message: error.message, stack: error.stack };
+  return { code: null, message: String(error), stack: undefined };
+}
+
+export function receivedError(sent: SentError): Error {
+  if (sent.code !== null) return new BignasError(sent.code, sent.message, sent.details);
+  const error = new Error(sent.message);
+  if (sent.stack !== undefined) error.stack = sent.stack;
+  return error;
+}

@@ -29,7 +29,10 @@ const levels: readonly (readonly string[])[] = [
 ];
 
 /** What a server has no use for: it must not be needed, so that it need not be installed. */
-const serveNever = ['src/train', 'src/tensorflow', ...['augment', 'batches', 'calibrationCrops', 'cifar10', 'dataset'].map((name) => `src/data/${name}.ts`)];
+const serveNever = ['src/train', 'src/tensorflow', ...[
+  'augment', 'autoaugment', 'batches', 'calibrationCrops', 'cifar10', 'dataset', 'folder', 'folderIndex', 'folderIndexWorker', 'folderSplit',
+  'imageOperations', 'loader', 'loaderWorker', 'openSplit', 'randomResizedCrop',
+].map((name) => `src/data/${name}.ts`)];
 
 const roomOf = (file: string): string => {
   const room = levels.flat().find((name) => file === name || file.startsWith(`${name}/`));

@@ -1,5 +1,5 @@
 import { parentPort } from 'node:worker_threads';
-import { BignasError, type ErrorCode } from '../../src/errors.js';
+import { sentError, type SentError } from '../../src/errors.js';
 
 /** One thing that a worker can be asked. */
 export interface Call {
@@ -21,11 +21,6 @@ export type Message =
   | { readonly kind: 'ready' }
   | { readonly kind: 'output'; readonly id: number; readonly output: unknown }
   | { readonly kind: 'error'; readonly id: number; readonly error: SentError };
-
-/** An error as it crosses between threads: a coded one keeps its code and details, any other its stack. */
-export type SentError =
-  | { readonly code: ErrorCode; readonly message: string; readonly details: Readonly<Record<string, unknown>> }
-  | { readonly code: null; readonly message: string; readonly stack: string | undefined };
 
 /** An answer whose buffers move to the asking thread instead of being copied; the worker no longer has them. */
 export class Transferred<T> {
@@ -62,17 +57,4 @@ export function serveRole<M extends Role<M>>(handlers: Handlers<M>): void {
       });
   });
   send({ kind: 'ready' });
-}
-
-export function sentError(error: unknown): SentError {
-  if (error instanceof BignasError) return { code: error.code, message: error.message, details: error.details };
-  if (error instanceof Error) return { code: null, message: error.message, stack: error.stack };
-  return { code: null, message: String(error), stack: undefined };
-}
-
-export function receivedError(sent: SentError): Error {
-  if (sent.code !== null) return new BignasError(sent.code, sent.message, sent.details);
-  const error = new Error(sent.message);
-  if (sent.stack !== undefined) error.stack = sent.stack;
-  return error;
 }

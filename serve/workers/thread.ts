@@ -1,6 +1,6 @@
 import { Worker, type Transferable } from 'node:worker_threads';
-import { BignasError } from '../../src/errors.js';
-import { receivedError, type Message, type Question, type Role } from './protocol.js';
+import { BignasError, receivedError } from '../../src/errors.js';
+import type { Message, Question, Role } from './protocol.js';
 
 export interface ThreadOptions {
   /** For logs and metrics. */

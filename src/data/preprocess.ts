@@ -230,9 +230,13 @@ export function fixedCrop(image: RgbImage, p: Preprocessing): Uint8Array {
     height: p.crop,
     width: p.crop,
   };
-  const resized = resizeImage(pixels, height, width, 3, toHeight, toWidth, region);
-  const crop = new Uint8Array(resized.length);
-  for (let i = 0; i < crop.length; i++) crop[i] = Math.min(Math.max(Math.floor(resized[i]! + 0.5), 0), 255);
+  return rounded(resizeImage(pixels, height, width, 3, toHeight, toWidth, region));
+}
+
+/** Resized values as a crop has them: rounded (halves up) and clamped to 0 … 255. */
+export function rounded(values: Float32Array): Uint8Array {
+  const crop = new Uint8Array(values.length);
+  for (let i = 0; i < crop.length; i++) crop[i] = Math.min(Math.max(Math.floor(values[i]! + 0.5), 0), 255);
   return crop;
 }
 

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { augmentationKinds } from '../data/augment.js';
 import { BignasError } from '../errors.js';
 
 /**
@@ -54,7 +55,7 @@ export const recipeSchema = z.strictObject({
   patches: z.enum(['same', 'different']),
   /** Decay of the moving average of the weights, after a warm-up: min(decay, (1 + step) / (10 + step)). */
   averaging: z.number().min(0).lt(1),
-  augmentation: z.enum(['none', 'flip', 'cifar']),
+  augmentation: z.enum(augmentationKinds),
 });
 
 export type Recipe = Readonly<z.infer<typeof recipeSchema>>;
