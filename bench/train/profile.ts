@@ -14,15 +14,18 @@ type Row = ProfileTable['rows'][number];
 /** The addon's functions that do a step's work; the rest of its time is JavaScript's. */
 const COPIES = { createTensor: 'copy into a tensor', tensorDataSync: 'copy out of a tensor' } as const;
 
+const WORK: ReadonlySet<string> = new Set(['executeOp', ...Object.keys(COPIES)]);
+
 /** Starts timing every call into TensorFlow, and sampling JavaScript. Both slow the step a little: what is timed elsewhere runs without. */
 export async function startProfile(): Promise<RunningProfile> {
-  const { binding } = tf.backend() as unknown as { readonly binding: Record<string, Call> };
+  const backend = tf.backend() as unknown as { binding: object };
+  const { binding } = backend;
   const times = new Map<string, { seconds: number; calls: number }>();
-  const wrapped = ['executeOp', ...Object.keys(COPIES)].map((name) => ({ name, original: binding[name]! }));
-  for (const { name, original } of wrapped)
-    binding[name] = (...args) => {
+  const timed =
+    (name: string, original: Call): Call =>
+    (...args) => {
       const began = performance.now();
-      const result = original.apply(binding, args);
+      const result = original(...args);
       const label = name === 'executeOp' ? String(args[0]) : COPIES[name as keyof typeof COPIES];
       const time = times.get(label) ?? { seconds: 0, calls: 0 };
       time.seconds += (performance.now() - began) / 1000;
@@ -30,6 +33,9 @@ export async function startProfile(): Promise<RunningProfile> {
       times.set(label, time);
       return result;
     };
+  // The addon's own object is frozen: a copy of it takes its place.
+  const properties = Object.getOwnPropertyNames(binding).map((name): [string, unknown] => [name, (binding as Record<string, unknown>)[name]]);
+  backend.binding = Object.fromEntries(properties.map(([name, value]) => [name, WORK.has(name) ? timed(name, value as Call) : value]));
 
   const session = new Session();
   session.connect();
@@ -40,24 +46,24 @@ export async function startProfile(): Promise<RunningProfile> {
     stop: async (seconds) => {
       const { profile } = await session.post('Profiler.stop');
       session.disconnect();
-      for (const { name, original } of wrapped) binding[name] = original;
+      backend.binding = binding;
       const kernels = [...times].map(([name, time]): Row => ({ name, ...time })).sort(bySeconds);
       const inTensorFlow = kernels.reduce((sum, row) => sum + row.seconds, 0);
       return [
         { title: 'TensorFlow kernels', rows: [...kernels, { name: 'JavaScript and dispatch', seconds: seconds - inTensorFlow }].sort(bySeconds) },
-        { title: 'JavaScript functions, own time', rows: ownTimes(profile, new Set(['executeOp', ...Object.keys(COPIES)])) },
+        { title: 'JavaScript functions, own time', rows: ownTimes(profile) },
       ];
     },
   };
 }
 
-/** Seconds that each function was on top of the stack, the addon's own left out. */
-export function ownTimes({ nodes, samples = [], timeDeltas = [] }: Profiler.Profile, without: ReadonlySet<string>): Row[] {
+/** Seconds that each function was on top of the stack, native ones of the addon left out. */
+export function ownTimes({ nodes, samples = [], timeDeltas = [] }: Pick<Profiler.Profile, 'nodes' | 'samples' | 'timeDeltas'>): Row[] {
   const frames = new Map(nodes.map(({ id, callFrame }) => [id, callFrame]));
   const seconds = new Map<string, number>();
   samples.forEach((id, i) => {
     const { functionName, url, lineNumber } = frames.get(id)!;
-    if (without.has(functionName) || functionName === '(idle)') return;
+    if (functionName === '(idle)' || (url === '' && functionName === '')) return; // the addon's functions have no name
     const file = url.replace(/^.*\/(node_modules|dist)\//, '');
     const name = file === '' ? functionName : `${functionName || 'anonymous'} (${file}:${lineNumber + 1})`;
     seconds.set(name, (seconds.get(name) ?? 0) + (timeDeltas[i] ?? 0) / 1e6);
