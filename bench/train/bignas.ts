@@ -1,13 +1,17 @@
-/** Our side of the comparison: `node bignas.js FOLDER`. Drives the real trainer, which waits for orders between its steps. */
+/** Our side of the comparison: `node bignas.js FOLDER REPLICAS THREADS`. Drives the real trainer, which waits for orders between its steps. */
 import { writeFile } from 'node:fs/promises';
 import { createInterface } from 'node:readline';
+import { localReplica, processReplicas } from '../../src/train/replicas.js';
 import { initialState } from '../../src/train/rmsprop.js';
 import { train } from '../../src/train/trainer.js';
 import { readPlan } from './plan.js';
 import { startProfile, type RunningProfile } from './profile.js';
 import type { Command, ProfileAnswer, RunAnswer } from './side.js';
 
-const { plan, weights, dataset } = await readPlan(process.argv[2]!);
+const [folder, count, threads] = [process.argv[2]!, Number(process.argv[3]), Number(process.argv[4])];
+const { plan, weights, dataset } = await readPlan(folder);
+const context = { space: plan.space, preprocessing: plan.preprocessing, classes: plan.space.classes, recipe: plan.recipe };
+const replicas = count > 1 ? processReplicas(context, count, Math.max(1, Math.floor(threads / count))) : localReplica(context);
 const state = initialState(weights);
 const orders = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const stop = new AbortController();
@@ -41,10 +45,10 @@ async function nextTurn(): Promise<Turn | undefined> {
 let turn = await nextTurn();
 if (turn)
   await train({
-    space: plan.space,
     dataset,
     recipe: plan.recipe,
     state,
+    replicas,
     signal: stop.signal,
     afterStep: async ({ losses }) => {
       if (!turn) return;
@@ -56,4 +60,4 @@ if (turn)
       if (!turn) stop.abort();
     },
   });
-// Whatever order comes now is past the plan's last step.
+await replicas.close();

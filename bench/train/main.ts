@@ -1,12 +1,13 @@
 /** `npm run bench:train`: one sandwich training step of bignas against the same step in PyTorch eager, in turn. README.md beside this. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { cpus, loadavg, tmpdir } from 'node:os';
+import { availableParallelism, cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { BignasError } from '../../src/errors.js';
 import { loadSpace } from '../../src/space/presets/index.js';
+import { defaultReplicas } from '../../src/train/engines.js';
 import { compareSides, outOfTolerance, tolerance, type Deviation } from './check.js';
-import { planTraining, writePlan } from './plan.js';
+import { planTraining, writePlan, type PlanOptions } from './plan.js';
 import { profileTable, summarise, summaryTable } from './report.js';
 import type { ProfileAnswer, Side } from './side.js';
 import { bignas, pytorch, tunedPytorch, type Machine } from './sides.js';
@@ -14,6 +15,8 @@ import { bignas, pytorch, tunedPytorch, type Machine } from './sides.js';
 interface Options extends Machine {
   readonly space: string;
   readonly batch?: number;
+  readonly parts?: number;
+  readonly replicas?: number;
   readonly rounds: number;
   readonly steps: number;
   readonly warmup: number;
@@ -26,10 +29,12 @@ const options = new Command('bench:train')
   .description('Times one sandwich training step of bignas and of PyTorch eager on the same network, images and children, in turn.')
   .option('--space <name|file>', 'search space', 'cifar10')
   .option('--batch <n>', 'images a step (default: 128; imagenet 8)', positiveInteger)
+  .option('--parts <n>', 'parts of a batch in bignas (default: as bignas-train; PyTorch takes it whole)', positiveInteger)
+  .option('--replicas <n>', 'processes of bignas that share a step (default: as bignas-train)', positiveInteger)
   .option('--rounds <n>', 'turns of each side', positiveInteger, 7)
   .option('--steps <n>', 'steps a turn', positiveInteger, 4)
   .option('--warmup <n>', 'steps before the first turn', positiveInteger, 4)
-  .option('--threads <n>', 'threads of each side (default: the cores)', positiveInteger)
+  .option('--threads <n>', 'threads of each side, all its processes together (default: the cores)', positiveInteger, availableParallelism())
   .option('--seed <n>', 'decides children, images and weights', positiveInteger, 1)
   .option('--check', 'only check that both sides compute the same')
   .option('--output <file>', 'where the results go as JSON')
@@ -42,29 +47,30 @@ const say = (text: string): void => console.log(text);
 async function main(): Promise<void> {
   const space = loadSpace(options.space);
   const batch = options.batch ?? (space.name === 'imagenet' ? 8 : 128);
+  const network: Network = { space, batch, parts: options.parts, seed: options.seed, log: say };
   const folder = await mkdtemp(join(tmpdir(), 'bignas-bench-'));
   try {
-    const check = await checkSides(folder, { space, batch });
+    const check = await checkSides(folder, network);
     if (options.check) return;
-    const result = await compare(folder, { space, batch });
+    const result = await compare(folder, network);
     if (options.output) await writeFile(options.output, `${JSON.stringify({ ...result, check }, null, 2)}\n`);
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-type Network = Pick<Parameters<typeof planTraining>[0], 'space' | 'batch'>;
+type Network = Omit<PlanOptions, 'steps'>;
 
 /** @throws BignasError where the sides do not compute the same */
 async function checkSides(parent: string, network: Network): Promise<Deviation[]> {
   say('Checking that both sides compute the same: two steps without dropout');
-  const planned = await planTraining({ ...network, seed: options.seed, steps: 2, log: say });
+  const planned = await planTraining({ ...network, steps: 2 });
   const plan = { ...planned.plan, recipe: { ...planned.plan.recipe, dropout: 0 } };
   const folder = join(parent, 'check');
   await writePlan(folder, { ...planned, plan });
-  const deviations = await withSides([await bignas(folder, options), pytorch(folder, options)], ([ours, theirs]) =>
-    compareSides(ours!, theirs!, plan, planned.weights.data, folder),
-  );
+  const { parts } = plan.recipe;
+  const sides = [await bignas(folder, options, replicasFor(parts)), pytorch(folder, options, parts)];
+  const deviations = await withSides(sides, ([ours, theirs]) => compareSides(ours!, theirs!, plan, planned.weights.data, folder));
   for (const { what, relative } of deviations) say(`  ${relative.toExponential(1)}  ${what}`);
   const wrong = outOfTolerance(deviations);
   if (wrong.length > 0)
@@ -78,15 +84,17 @@ async function checkSides(parent: string, network: Network): Promise<Deviation[]
 }
 
 async function compare(parent: string, network: Network): Promise<object> {
-  const { rounds, steps, warmup, seed } = options;
-  // Past the rounds: the profiled steps, and one that the trainer may make ready ahead.
-  const planned = await planTraining({ ...network, seed, steps: warmup + (rounds + 1) * steps + 1, log: say });
+  const { rounds, steps, warmup, seed, threads } = options;
+  // Past the rounds: the profiled steps and one before them, and one that the trainer makes ready ahead.
+  const planned = await planTraining({ ...network, steps: warmup + (rounds + 1) * steps + 2 });
   const folder = join(parent, 'timed');
   await writePlan(folder, planned);
   const load = loadavg()[0]!;
-  const sides = [await bignas(folder, options), pytorch(folder, options), await tunedPytorch(folder, options)];
+  const { parts } = planned.plan.recipe;
+  const replicas = replicasFor(parts);
+  const sides = [await bignas(folder, options, replicas), pytorch(folder, options, 1), await tunedPytorch(folder, options, 1)];
   return withSides(sides, async () => {
-    say(`\nSpace ${network.space.name}, batch ${network.batch}, ${rounds} rounds of ${steps} steps each, after ${warmup} of warm-up`);
+    say(`\nSpace ${network.space.name}, batch ${network.batch}, ${rounds} rounds of ${steps} steps each, after ${warmup} of warm-up; bignas: ${parts} part(s) of a batch in ${replicas} process(es)`);
     for (const side of sides) await side.run(warmup);
     const times: Record<string, number>[] = [];
     for (let round = 0; round < rounds; round++) {
@@ -101,16 +109,21 @@ async function compare(parent: string, network: Network): Promise<object> {
     say(`\n${summaryTable(summary, ours)}\n\nMedians over the rounds (quartiles). ${differences}`);
     if (load > 0.5) say(`The machine was busy when this began (load average ${load.toFixed(1)}): measure again when it is quiet.`);
     const profiles: Record<string, ProfileAnswer> = {};
-    for (const side of sides.filter((_, i) => i !== 1)) {
-      const profile = (profiles[side.name] = await side.profile(steps));
-      say(`\nWhere the time goes in ${side.name}, profiled (${((profile.seconds / steps) * 1000).toFixed(0)} ms a step so):`);
+    for (const [title, side] of [
+      ['bignas, all parts computed by one replica', await bignas(folder, { threads: Math.max(1, Math.floor(threads / replicas)) }, 1)],
+      [sides[2]!.name, sides[2]!],
+    ] as const) {
+      sides.push(side);
+      await side.run(1);
+      const profile = (profiles[title] = await side.profile(steps));
+      say(`\nWhere the time goes in ${title}, profiled (${((profile.seconds / steps) * 1000).toFixed(0)} ms a step so):`);
       for (const part of profile.tables) say(`\n${profileTable(part, profile.seconds, steps)}`);
     }
     const processors = cpus();
     return {
       date: new Date().toISOString(),
       machine: { processors: processors.length, model: processors[0]?.model, load, node: process.versions.node },
-      options: { space: network.space.name, batch: network.batch, rounds, steps, warmup, seed, threads: options.threads ?? processors.length },
+      options: { space: network.space.name, batch: network.batch, rounds, steps, warmup, parts, replicas, seed, threads },
       summary,
       rounds: times,
       profiles,
@@ -120,7 +133,12 @@ async function compare(parent: string, network: Network): Promise<object> {
 
 const differences =
   'Both sides resize the input, run and differentiate the four children, and update weights and average. ' +
-  'bignas also draws, crops and augments its images and draws a mask of dropout for each image; PyTorch is given the crops and drops out by its own generator.';
+  'bignas also draws, crops and augments its images and draws a mask of dropout for each image; PyTorch is given the crops and drops out by its own generator. ' +
+  'bignas computes a batch in parts, each normalised by itself, where it has several; PyTorch computes it whole.';
+
+function replicasFor(parts: number): number {
+  return options.replicas ?? defaultReplicas(parts);
+}
 
 /** Closes the sides whatever happens. */
 async function withSides<T>(sides: Side[], work: (sides: Side[]) => Promise<T>): Promise<T> {

@@ -39,6 +39,8 @@ export interface PlannedStep {
 export interface PlanOptions {
   readonly space: SearchSpace;
   readonly batch: number;
+  /** Parts of a batch; the recipe's own number where not given. */
+  readonly parts?: number | undefined;
   readonly steps: number;
   readonly seed: number;
   readonly log: (line: string) => void;
@@ -80,10 +82,10 @@ function datasetOf(preprocessing: Preprocessing, classes: number, crops: Uint8Ar
 
 /** The paper's recipe as `bignas-train` takes it, and a plan of its first steps. */
 export async function planTraining(options: PlanOptions): Promise<{ plan: Plan; weights: SharedWeights; dataset: Dataset; images: Uint8Array }> {
-  const { batch, steps, seed } = options;
+  const { batch, parts, steps, seed } = options;
   const { space, dataset } = await realImages(options.space, batches * batch, options.log);
   const short = space.name !== 'imagenet';
-  const recipe = defaultRecipe({ seed, batch, steps, stepsPerEpoch: batches, augmentation: short ? dataset.augmentation : 'flip', short });
+  const recipe = defaultRecipe({ seed, batch, parts, steps, stepsPerEpoch: batches, augmentation: short ? dataset.augmentation : 'flip', short });
   const { train } = dataset.splits;
   const graphs: Record<string, Graph> = {};
   const planned = Array.from({ length: steps }, (_, step): PlannedStep => {

@@ -63,7 +63,8 @@ export function ownTimes({ nodes, samples = [], timeDeltas = [] }: Pick<Profiler
   const seconds = new Map<string, number>();
   samples.forEach((id, i) => {
     const { functionName, url, lineNumber } = frames.get(id)!;
-    if (functionName === '(idle)' || (url === '' && functionName === '')) return; // the addon's functions have no name
+    // Without a file: the addon's functions, which have no name, and the profiler itself (`dispatch`).
+    if (url === '' && ['', '(idle)', 'dispatch'].includes(functionName)) return;
     const file = url.replace(/^.*\/(node_modules|dist)\//, '');
     const name = file === '' ? functionName : `${functionName || 'anonymous'} (${file}:${lineNumber + 1})`;
     seconds.set(name, (seconds.get(name) ?? 0) + (timeDeltas[i] ?? 0) / 1e6);

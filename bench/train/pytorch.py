@@ -1,4 +1,4 @@
-"""PyTorch's side of the comparison: `python pytorch.py FOLDER THREADS`.
+"""PyTorch's side of the comparison: `python pytorch.py FOLDER THREADS PARTS`.
 
 Runs the steps of a plan (plan.ts) in PyTorch eager, channels_last, and knows no architecture: it interprets the graphs of src/graph. What a
 step computes is written as a PyTorch user would write it, with the library's fastest way where it has several (fused batch norm, SiLU,
@@ -42,7 +42,8 @@ def fit_channels(x, channels):
 
 
 class Trainer:
-    def __init__(self, folder):
+    def __init__(self, folder, parts):
+        self.parts = parts
         with open(f"{folder}/plan.json") as file:
             self.plan = json.load(file)
         recipe, shapes = self.plan["recipe"], self.plan["tensors"]
@@ -112,12 +113,20 @@ class Trainer:
     def step(self):
         """One sandwich step (src/train/trainer.ts); the children's losses, the biggest one's first."""
         step, recipe = self.plan["steps"][self.done], self.plan["recipe"]
-        images = torch.from_numpy(numpy.array(self.crops[self.done])).permute(0, 3, 1, 2)  # channels_last as it is
-        images = images.float().div_(255).sub_(self.mean).div_(self.deviation)
-        targets = torch.tensor(step["labels"])
         for weight in self.weights:
             weight.grad = None
-        losses = []
+        batch = torch.from_numpy(numpy.array(self.crops[self.done]))
+        losses = [self.part(step, *part) for part in zip(batch.chunk(self.parts), torch.tensor(step["labels"]).chunk(self.parts))]
+        self.update(step["rate"], recipe)
+        self.done += 1
+        return [sum(child) / self.parts for child in zip(*losses)]
+
+    def part(self, step, crops, labels):
+        """The children's gradients on a part of the batch, added up; their losses."""
+        recipe = self.plan["recipe"]
+        images = crops.permute(0, 3, 1, 2).float()  # channels_last as it is
+        images = images.div_(255).sub_(self.mean).div_(self.deviation)
+        targets, losses = labels, []
         for i, text in enumerate(step["children"]):
             graph, teacher = self.plan["graphs"][text], i == 0
             resolution = graph["nodes"][0]["shape"][0]
@@ -125,13 +134,11 @@ class Trainer:
             if x.shape[2] != resolution:
                 x = F.interpolate(x, (resolution, resolution), mode="bicubic", align_corners=False, antialias=True)
             logits = self.forward(graph, x, recipe["dropout"] if teacher else 0)
-            loss = F.cross_entropy(logits, targets)
-            loss.backward()
+            loss = F.cross_entropy(logits, targets, label_smoothing=recipe["labelSmoothing"] if teacher else 0)
+            (loss / self.parts).backward()
             if teacher:
                 targets = logits.detach().softmax(1)
             losses.append(loss.item())
-        self.update(step["rate"], recipe)
-        self.done += 1
         return losses
 
     @torch.no_grad()
@@ -173,9 +180,9 @@ def profiled(trainer, steps):
 
 
 def main():
-    folder, threads = sys.argv[1], int(sys.argv[2])
+    folder, threads, parts = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     torch.set_num_threads(threads)
-    trainer = Trainer(folder)
+    trainer = Trainer(folder, parts)
     for line in sys.stdin:
         order = json.loads(line)
         if "run" in order:

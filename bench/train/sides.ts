@@ -1,13 +1,12 @@
 /** The configurations that are compared, each a process of its own. */
-import { cpus } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { startSide, type Side } from './side.js';
 
 export interface Machine {
   /** A Python interpreter that has PyTorch. */
   readonly python: string;
-  /** Threads of each side; the machine's cores where not given. */
-  readonly threads?: number | undefined;
+  /** Of each side, all its processes together. */
+  readonly threads: number;
 }
 
 /** glibc told to keep its memory, as bignas's own entry points tell it. */
@@ -17,25 +16,25 @@ export async function shippedEnvironment(): Promise<Readonly<Record<string, stri
   return TENSORFLOW_ENVIRONMENT;
 }
 
-/** bignas as it ships. */
-export async function bignas(folder: string, { threads }: Machine): Promise<Side> {
-  const limit: Record<string, string> = threads === undefined ? {} : { TF_NUM_INTRAOP_THREADS: String(threads), OMP_NUM_THREADS: String(threads) };
+/** bignas as it ships. @param replicas processes that share a step; 1: the trainer's own computes it all, and can be profiled */
+export async function bignas(folder: string, { threads }: Pick<Machine, 'threads'>, replicas: number): Promise<Side> {
   const entry = fileURLToPath(new URL('bignas.js', import.meta.url));
-  return startSide('bignas', [process.execPath, entry, folder], { ...(await shippedEnvironment()), ...limit });
+  const environment = { ...(await shippedEnvironment()), TF_NUM_INTRAOP_THREADS: String(threads) };
+  return startSide('bignas', [process.execPath, entry, folder, String(replicas), String(threads)], environment);
 }
 
-/** PyTorch as a user runs it. */
-export function pytorch(folder: string, machine: Machine): Side {
-  return startPytorch('PyTorch', folder, machine, {});
+/** PyTorch as a user runs it. @param parts of a batch, one after another: batch norm sees one at a time */
+export function pytorch(folder: string, machine: Machine, parts: number): Side {
+  return startPytorch('PyTorch', folder, machine, parts, {});
 }
 
 /** PyTorch with the malloc settings that bignas ships with. */
-export async function tunedPytorch(folder: string, machine: Machine): Promise<Side> {
+export async function tunedPytorch(folder: string, machine: Machine, parts: number): Promise<Side> {
   const tuned = Object.fromEntries(Object.entries(await shippedEnvironment()).filter(([variable]) => variable.startsWith('MALLOC_')));
-  return startPytorch('PyTorch, tuned malloc', folder, machine, tuned);
+  return startPytorch('PyTorch, tuned malloc', folder, machine, parts, tuned);
 }
 
-function startPytorch(name: string, folder: string, { python, threads }: Machine, environment: Readonly<Record<string, string>>): Side {
+function startPytorch(name: string, folder: string, { python, threads }: Machine, parts: number, environment: Readonly<Record<string, string>>): Side {
   const script = fileURLToPath(new URL('../../../bench/train/pytorch.py', import.meta.url));
-  return startSide(name, [python, script, folder, String(threads ?? cpus().length)], environment);
+  return startSide(name, [python, script, folder, String(threads), String(parts)], environment);
 }
