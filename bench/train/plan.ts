@@ -46,6 +46,15 @@ export interface PlanOptions {
   readonly log: (line: string) => void;
 }
 
+/** A plan with what goes into its folder. */
+export interface Planned {
+  readonly plan: Plan;
+  readonly weights: SharedWeights;
+  readonly dataset: Dataset;
+  /** All of the training split, as `crops` gives them. */
+  readonly images: Uint8Array;
+}
+
 /** Batches in an epoch of the plan: few, so that neither side's memory is that of a data set. */
 const batches = 16;
 
@@ -81,7 +90,7 @@ function datasetOf(preprocessing: Preprocessing, classes: number, crops: Uint8Ar
 }
 
 /** The paper's recipe as `bignas-train` takes it, and a plan of its first steps. */
-export async function planTraining(options: PlanOptions): Promise<{ plan: Plan; weights: SharedWeights; dataset: Dataset; images: Uint8Array }> {
+export async function planTraining(options: PlanOptions): Promise<Planned> {
   const { batch, parts, steps, seed } = options;
   const { space, dataset } = await realImages(options.space, batches * batch, options.log);
   const short = space.name !== 'imagenet';
@@ -123,7 +132,7 @@ function liveWeights(space: SearchSpace, seed: number): SharedWeights {
 }
 
 /** Writes the folder that both sides read. Little-endian, as both sides' processors are. */
-export async function writePlan(folder: string, { plan, weights, dataset, images }: Awaited<ReturnType<typeof planTraining>>): Promise<void> {
+export async function writePlan(folder: string, { plan, weights, dataset, images }: Planned): Promise<void> {
   const { recipe } = plan;
   const { train } = dataset.splits;
   const { crop } = plan.preprocessing;
