@@ -25,6 +25,8 @@ export interface Summary {
   readonly side: string;
   /** Images that the biggest, the random and the smallest child have all learnt from, a second. */
   readonly imagesPerSecond: Spread;
+  /** In its fastest turn: what another program took from this side least. */
+  readonly fastest: number;
   /** This side's time over ours in the same round: above 1 we are faster. */
   readonly ratio: Spread;
   readonly peakBytes: number;
@@ -35,19 +37,21 @@ export function summarise(rounds: Rounds, ours: string, imagesPerTurn: number, p
   return Object.keys(rounds[0]!).map((side) => ({
     side,
     imagesPerSecond: spread(rounds.map((round) => imagesPerTurn / round[side]!)),
+    fastest: imagesPerTurn / Math.min(...rounds.map((round) => round[side]!)),
     ratio: spread(rounds.map((round) => round[side]! / round[ours]!)),
     peakBytes: peakBytes[side]!,
   }));
 }
 
 export function summaryTable(summaries: readonly Summary[], ours: string): string {
-  const rows = summaries.map(({ side, imagesPerSecond, ratio, peakBytes }) => [
+  const rows = summaries.map(({ side, imagesPerSecond, fastest, ratio, peakBytes }) => [
     side,
     withQuartiles(imagesPerSecond, 0),
+    fastest.toFixed(0),
     side === ours ? '1' : withQuartiles(ratio, 2),
     `${(peakBytes / 2 ** 20).toFixed(0)} MiB`,
   ]);
-  return table(['side', 'images/s', `speed of ${ours} against it`, 'peak memory'], rows);
+  return table(['side', 'images/s', 'fastest turn', `speed of ${ours} against it`, 'peak memory'], rows);
 }
 
 export function profileTable({ title, rows }: ProfileTable, total: number, steps: number, most = 12): string {
