@@ -1,6 +1,7 @@
 /** `npm run bench:train`: one sandwich training step of bignas against the same step in PyTorch eager, in turn. README.md beside this. */
+import { rmSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { availableParallelism, cpus, loadavg, tmpdir } from 'node:os';
+import { availableParallelism, constants, cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, InvalidArgumentError, Option } from 'commander';
 import { BignasError } from '../../src/errors.js';
@@ -49,6 +50,12 @@ async function main(): Promise<void> {
   const batch = options.batch ?? (space.name === 'imagenet' ? 8 : 128);
   const network: Network = { space, batch, parts: options.parts, seed: options.seed, log: say };
   const folder = await mkdtemp(join(tmpdir(), 'bignas-bench-'));
+  // The sides end by themselves when their input does.
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
+    process.once(signal, () => {
+      rmSync(folder, { recursive: true, force: true });
+      process.exit(128 + constants.signals[signal]);
+    });
   try {
     const check = await checkSides(folder, network);
     if (options.check) return;
