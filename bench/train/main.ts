@@ -52,7 +52,7 @@ async function main(): Promise<void> {
   const folder = await mkdtemp(join(tmpdir(), 'bignas-bench-'));
   // The sides end by themselves when their input does.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const)
-    process.once(signal, () => {
+    process.on(signal, () => {
       rmSync(folder, { recursive: true, force: true });
       process.exit(128 + constants.signals[signal]);
     });
