@@ -11,7 +11,7 @@ import { key, stream } from '../../src/random.js';
 import { formatArchitecture } from '../../src/space/architecture.js';
 import type { SearchSpace } from '../../src/space/space.js';
 import { defaultRecipe, type Recipe } from '../../src/train/recipe.js';
-import { sandwich } from '../../src/train/sandwich.js';
+import { sandwich } from '../../src/train/children.js';
 import { learningRate } from '../../src/train/schedule.js';
 
 /**
