@@ -2,6 +2,7 @@
 import { Command, Option } from 'commander';
 import { stepsPerEpoch } from '../src/data/batches.js';
 import { loadCifar10 } from '../src/data/cifar10.js';
+import { loadFolder } from '../src/data/folder.js';
 import { BignasError } from '../src/errors.js';
 import { loadSpace } from '../src/space/presets/index.js';
 import { sandwich } from '../src/train/children.js';
@@ -13,6 +14,8 @@ import { addRecipeOptions, type RecipeSwitches } from './recipeOptions.js';
 
 interface Options extends RecipeSwitches {
   readonly data: string;
+  readonly crop: number;
+  readonly maxCorrupt?: number;
   readonly space: string;
   readonly epochs?: number;
   readonly steps?: number;
@@ -32,7 +35,9 @@ interface Options extends RecipeSwitches {
 const command = new Command('bignas-train')
   .description('Trains the single-stage model: one set of weights from which children of every size are sliced.')
   .optionsGroup('What is trained:')
-  .addOption(new Option('--data <name>', 'the images to learn from; fetched on first use').choices(['cifar10']).default('cifar10'))
+  .option('--data <name|folder>', 'the images: cifar10 (fetched on first use), or a folder with train/<class>/ and, where there are any, val/ and test/', 'cifar10')
+  .option('--crop <pixels>', 'side of the crops of a folder of photos', positiveInteger, 224)
+  .option('--max-corrupt <n>', 'unreadable images of a folder that are skipped before the run stops (default: 1 % of them, at least 10)', naturalNumber)
   .option('--space <name|file>', 'search space: imagenet, cifar10, tiny or a .json file', 'cifar10')
   .optionsGroup('Recipe (kept in the checkpoint; a run goes on under its own):')
   .addOption(new Option('--epochs <n>', 'passes over the training images').argParser(positiveInteger).conflicts('steps'))
@@ -57,7 +62,7 @@ async function main(options: Options): Promise<void> {
   const progress = progressLine(process.stdout);
   const line = (text: string): void => progress.line(text);
   const preset = loadSpace(options.space); // before anything is fetched
-  const dataset = await loadCifar10({ log: line });
+  const dataset = options.data === 'cifar10' ? await loadCifar10({ log: line }) : await loadFolder({ folder: options.data, crop: options.crop, log: line, ...(options.maxCorrupt !== undefined && { maxCorrupt: options.maxCorrupt }) });
   const space = { ...preset, classes: dataset.classes.length };
   const perEpoch = stepsPerEpoch(dataset.splits.train.count, options.batch);
   const steps = options.steps ?? (options.epochs ?? 6) * perEpoch;
