@@ -1,6 +1,5 @@
-import type { AugmentationKind } from '../data/augment.js';
-import { batchIndices } from '../data/batches.js';
-import type { Dataset, Split } from '../data/dataset.js';
+import type { Dataset } from '../data/dataset.js';
+import { openLoader, type LoadedBatch, type Loader } from '../data/loader.js';
 import { hash, key } from '../random.js';
 import type { Part, PartResult } from './part.js';
 import { checkStep } from './divergence.js';
@@ -38,52 +37,55 @@ export interface TrainingRun {
  */
 export async function train({ dataset, recipe, state, replicas, afterStep, signal }: TrainingRun): Promise<void> {
   const gradients = state.weights.like();
-  let next: Promise<Part[]> | undefined;
+  const loaders = openViews(dataset, recipe);
+  try {
+    while (state.step < recipe.steps && !signal?.aborted) {
+      const started = performance.now();
+      const { step } = state;
 
-  while (state.step < recipe.steps && !signal?.aborted) {
-    const started = performance.now();
-    const { step } = state;
+      // 1. The step's images, made ready while earlier steps ran, in parts.
+      const views = await Promise.all(loaders.map((loader) => loader.batch(step)));
+      const parts = partsOf(views, dataset.splits.train.labels, recipe);
 
-    // 1. The step's images, in parts.
-    const parts = await (next ?? partsOf(dataset.splits.train, recipe, step));
+      // 2. The sandwich's gradients, summed over the parts in order.
+      const results = await replicas.run({ step, seed: recipe.seed, weights: state.weights.data, parts });
+      sum(results, gradients.data);
+      const losses = meanLosses(results, parts);
+      checkStep(step + 1, losses, gradients);
 
-    // 2. The sandwich's gradients, summed over the parts in order, while the next step's images are made ready.
-    const computed = replicas.run({ step, seed: recipe.seed, weights: state.weights.data, parts });
-    next = step + 1 < recipe.steps ? partsOf(dataset.splits.train, recipe, step + 1) : undefined;
-    next?.catch(() => undefined); // whoever awaits it hears of it
-    const results = await computed;
-    sum(results, gradients.data);
-    const losses = meanLosses(results, parts);
-    checkStep(step + 1, losses, gradients);
+      // 3. One update of the shared weights and of their average.
+      const rate = learningRate(recipe, step);
+      applyGradients(state, gradients, rate, recipe);
 
-    // 3. One update of the shared weights and of their average.
-    const rate = learningRate(recipe, step);
-    applyGradients(state, gradients, rate, recipe);
-
-    state.step++;
-    const seconds = (performance.now() - started) / 1000;
-    state.seconds += seconds;
-    await afterStep({ step: state.step, rate, losses, seconds });
+      state.step++;
+      const seconds = (performance.now() - started) / 1000;
+      state.seconds += seconds;
+      await afterStep({ step: state.step, rate, losses, seconds });
+    }
+  } finally {
+    await Promise.all(loaders.map((loader) => loader.close()));
   }
 }
 
-/** A step's batch, drawn and augmented. */
-async function partsOf(split: Split, recipe: Recipe, step: number): Promise<Part[]> {
-  const { indices, epoch } = batchIndices(split.count, recipe.batch, recipe.seed, step);
-  const kind: AugmentationKind = recipe.augmentation;
-  const views = await Promise.all(
-    Array.from({ length: recipe.patches === 'same' ? 1 : recipe.sandwich.length }, (_, view) =>
-      split.augmented(indices, { seed: view === 0 ? recipe.seed : hash(recipe.seed, key('view'), view), epoch, kind }),
-    ),
+/** One loader for all children, or one a child: the same images, other crops. */
+function openViews(dataset: Dataset, recipe: Recipe): Loader[] {
+  const { batch, seed, steps, augmentation: kind } = recipe;
+  return Array.from({ length: recipe.patches === 'same' ? 1 : recipe.sandwich.length }, (_, view) =>
+    openLoader({ dataset, batch, seed, cropSeed: view === 0 ? seed : hash(seed, key('view'), view), kind, steps }),
   );
+}
+
+/** A step's batch, cut. */
+function partsOf(views: readonly LoadedBatch[], labels: Uint16Array, recipe: Recipe): Part[] {
+  const { indices, crops } = views[0]!;
   const rows = recipe.batch / recipe.parts;
-  const bytes = views[0]!.length / recipe.parts;
+  const bytes = crops.length / recipe.parts;
   return Array.from({ length: recipe.parts }, (_, p) => {
     const members = indices.slice(p * rows, (p + 1) * rows);
     return {
       indices: members,
-      labels: Uint16Array.from(members, (i) => split.labels[i]!),
-      views: views.map((crops) => crops.subarray(p * bytes, (p + 1) * bytes)),
+      labels: Uint16Array.from(members, (i) => labels[i]!),
+      views: views.map((view) => view.crops.subarray(p * bytes, (p + 1) * bytes)),
       share: 1 / recipe.parts,
     };
   });
