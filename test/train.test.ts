@@ -341,6 +341,7 @@ test('a run goes on under another recipe where it is told to, and says so; what 
   for (const [options, message] of [
     [{ space: narrower }, /another search space/],
     [{ dataset: { ...dataset, digest: '1'.repeat(64) } }, /another set of training images/],
+    [{ dataset: { ...dataset, preprocessing: { ...dataset.preprocessing, shorterSide: 20, crop: 20 } } }, /cuts its images to 14 pixels, asked for 20/],
     [{ recipe: recipe(5) }, /has done 6 steps, asked for 5/],
     [{ recipe: { ...longer, initialisation: 'he' } }, /Leave --initialisation/],
   ] as const)

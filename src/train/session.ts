@@ -1,5 +1,6 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { setImmediate } from 'node:timers/promises';
 import { writeFileAtomic } from '../checkpoint/atomic.js';
 import { json, writeCheckpoint, type CheckpointContent } from '../checkpoint/checkpoint.js';
@@ -313,6 +314,8 @@ async function begin(options: SessionOptions): Promise<Begun> {
     ['set of training images', manifest.dataset.splits, dataset.digest],
   ])
     if (had !== has) throw mismatch(`has another ${what}. Resume with the --space and --data it was started with`);
+  if (!isDeepStrictEqual(manifest.preprocessing, dataset.preprocessing))
+    throw mismatch(`cuts its images to ${manifest.preprocessing.crop} pixels, asked for ${dataset.preprocessing.crop}. Resume with the --crop it was started with`);
   const changes = recipeChanges(old, recipe);
   const changed = changes.length > 0;
   const list = changes.map(({ option, from, to }) => `${option}: the run has ${String(from)}, asked for ${String(to)}`);
