@@ -5,7 +5,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { formatArchitecture } from '../src/space/architecture.js';
-import { AppendFile } from '../src/train/watch/appendFile.js';
+import { AppendFile } from '../src/files/appendFile.js';
 import { eventsOf, historyFile, readHistory } from '../src/train/watch/history.js';
 import { watchRun } from '../src/train/watch/watch.js';
 import { hearing, stepEvent, steps } from './support/run.js';
@@ -142,7 +142,7 @@ test('characters of several bytes survive the cuts between chunks', async () => 
 
 /** Adds 3000 bytes, flushes them, adds as many again, which go beyond the limit on a file's size, and tries to flush them twice. */
 const overTheLimit = `
-  import { AppendFile } from ${JSON.stringify(new URL('../src/train/watch/appendFile.js', import.meta.url).href)};
+  import { AppendFile } from ${JSON.stringify(new URL('../src/files/appendFile.js', import.meta.url).href)};
   const file = await AppendFile.open(process.argv[1]);
   for (const text of ['a', 'b']) {
     file.add(Buffer.from(text.repeat(2999) + '\\n'));

@@ -17,7 +17,8 @@ function sourceRoot(): string {
 /** The rooms from the bottom up (design.md, "Layout"): a file imports from its own room and from lower levels, never from a neighbour. */
 const levels: readonly (readonly string[])[] = [
   ['src/errors.ts', 'src/random.ts', 'src/processes.ts'],
-  ['src/space', 'src/data'],
+  ['src/files'],
+  ['src/space', 'src/data', 'src/plot'],
   ['src/graph'],
   ['src/cost'],
   ['src/checkpoint', 'src/tensorflow', 'src/onnx'],

@@ -12,7 +12,7 @@ import { onnxBundle } from '../../src/bundle/bundle.js';
 import { describeChild } from '../../src/bundle/child.js';
 import type { BundleManifest } from '../../src/bundle/manifest.js';
 import { calibrate } from '../../src/calibrate/calibrate.js';
-import { writeFileAtomic } from '../../src/checkpoint/atomic.js';
+import { writeFileAtomic } from '../../src/files/atomic.js';
 import { buildGraph } from '../../src/graph/buildGraph.js';
 import type { Graph } from '../../src/graph/graph.js';
 import type { Statistics } from '../../src/graph/statistics.js';

@@ -9,7 +9,7 @@ import { batchNorms, elements, type Graph } from '../graph/graph.js';
 import type { ChannelStatistics, Statistics } from '../graph/statistics.js';
 import { SharedWeights } from '../graph/weights.js';
 import { parseArchitecture, architectureId } from '../space/architecture.js';
-import { writeFolderAtomic } from './atomic.js';
+import { writeFolderAtomic } from '../files/atomic.js';
 import { frontierSchema, type ChildRecord, type Frontier } from './frontier.js';
 import { checkpointFiles, checkpointFormat, checkpointVersion, manifestSchema, type CheckpointFile, type Manifest } from './manifest.js';
 import { decodeSafetensors, encodeSafetensors, type Tensor, type Tensors } from './safetensors.js';

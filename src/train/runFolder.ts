@@ -1,14 +1,12 @@
 import { createHash } from 'node:crypto';
-import { readFile, readdir, rm, writeFile } from 'node:fs/promises';
-import { hostname } from 'node:os';
+import { readFile, readdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { removeLeftovers, writeFileAtomic } from '../checkpoint/atomic.js';
+import { writeFileAtomic } from '../files/atomic.js';
 import { checkpointFolder, json, openCheckpoint, weightTensors, writeCheckpoint, type CheckpointContent } from '../checkpoint/checkpoint.js';
 import { checkpointVersion, type Manifest } from '../checkpoint/manifest.js';
 import { decodeSafetensors, encodeSafetensors, type Tensor } from '../checkpoint/safetensors.js';
 import { BignasError } from '../errors.js';
 import type { SharedWeights } from '../graph/weights.js';
-import { isAlive } from '../processes.js';
 import { checkState } from './divergence.js';
 import { recipeSchema, type Recipe } from './recipe.js';
 import type { TrainingState } from './rmsprop.js';
@@ -89,33 +87,6 @@ async function removeOld(run: string, keep: number): Promise<void> {
 /** Whether a folder holds a run that can be resumed. Only a file that is not there says no. */
 export async function hasRun(run: string): Promise<boolean> {
   return (await readFile(join(run, 'latest')).catch(absent)) !== undefined;
-}
-
-/**
- * Runs `work` as the only process that trains in the folder, after removing what killed ones left there.
- * @throws BignasError OPTION_INVALID where another one is at work
- */
-export async function alone<T>(run: string, work: () => Promise<T>): Promise<T> {
-  const lock = join(run, 'lock');
-  const owner = await readFile(lock, 'utf8').catch(() => undefined);
-  if (owner !== undefined) {
-    const [pid, host] = owner.trim().split(' ');
-    // Our own number there was another's before: containers give the same one after each restart.
-    if (host !== hostname() || (Number(pid) !== process.pid && isAlive(Number(pid))))
-      throw new BignasError('OPTION_INVALID', `Process ${pid} on ${host} trains in ${run}. Wait for it, or give another --output. If it is gone, remove ${lock}.`);
-    await rm(lock, { force: true });
-  }
-  // Exclusive: of two that start at once, one fails here.
-  await writeFile(lock, `${process.pid} ${hostname()}\n`, { flag: 'wx' }).catch((error: unknown) => {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
-    throw new BignasError('OPTION_INVALID', `Another process has just begun to train in ${run}. Give another --output.`);
-  });
-  try {
-    await removeLeftovers(run);
-    return await work();
-  } finally {
-    await rm(lock, { force: true });
-  }
 }
 
 /** The latest step of a run, checked in every byte. @throws BignasError CHECKPOINT_INVALID */

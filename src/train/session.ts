@@ -2,7 +2,8 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { setImmediate } from 'node:timers/promises';
-import { writeFileAtomic } from '../checkpoint/atomic.js';
+import { writeFileAtomic } from '../files/atomic.js';
+import { alone } from '../files/lock.js';
 import { json, writeCheckpoint, type CheckpointContent } from '../checkpoint/checkpoint.js';
 import type { FamilyName } from '../checkpoint/frontier.js';
 import type { Manifest } from '../checkpoint/manifest.js';
@@ -23,7 +24,7 @@ import { drawSeed, maxRollbacks, NotFinite } from './divergence.js';
 import { recipeChanges, type Recipe } from './recipe.js';
 import { localReplica, processReplicas, type Replicas } from './replicas.js';
 import { initialState, type TrainingState } from './rmsprop.js';
-import { alone, bestStep, hasRun, nameBest, resumeRun, saveStep, type EvaluatedStep } from './runFolder.js';
+import { bestStep, hasRun, nameBest, resumeRun, saveStep, type EvaluatedStep } from './runFolder.js';
 import { epochsAt, manifestOf, recordIn, type RunRecord } from './runManifest.js';
 import { train } from './trainer.js';
 import type { SessionReporter } from './watch/events.js';
@@ -72,7 +73,7 @@ export async function runSession(options: SessionOptions): Promise<string | unde
   const { output, report } = options;
   try {
     await mkdir(output, { recursive: true });
-    return await alone(output, async () => {
+    return await alone(output, 'trains', async () => {
       const begun = await begin(options);
       const watch = await watchRun({ folder: output, step: begun.state.step, report });
       try {

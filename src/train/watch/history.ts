@@ -1,8 +1,8 @@
-import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
 import { z } from 'zod';
 import { BignasError, shown } from '../../errors.js';
-import { AppendFile } from './appendFile.js';
+import { AppendFile } from '../../files/appendFile.js';
+import { jsonLines } from '../../files/jsonLines.js';
 
 export const historyFile = 'history.jsonl';
 export const historyFormat = 'bignas-history';
@@ -117,26 +117,9 @@ async function lengthUntil(path: string, step: number): Promise<number> {
   return length;
 }
 
-/** The events of a history, each with the offset behind its line. None where there is no file. A line without its end is no line yet. */
+/** The events of a history, each with the offset behind its line. */
 async function* wholeLines(path: string): AsyncGenerator<{ readonly event: HistoryEvent; readonly end: number }> {
-  let rest: Buffer = Buffer.alloc(0);
-  let end = 0;
-  let line = 0;
-  try {
-    for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
-      rest = Buffer.concat([rest, chunk]);
-      let from = 0;
-      for (let to = rest.indexOf('\n'); to >= 0; to = rest.indexOf('\n', from)) {
-        const event = parseLine(rest.toString('utf8', from, to), path, ++line);
-        end += to + 1 - from;
-        from = to + 1;
-        yield { event, end };
-      }
-      rest = rest.subarray(from);
-    }
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-  }
+  for await (const { value: event, end } of jsonLines(path, (text, line) => parseLine(text, path, line))) yield { event, end };
 }
 
 function parseLine(text: string, path: string, line: number): HistoryEvent {

@@ -1,8 +1,7 @@
 import { join } from 'node:path';
-import sharp from 'sharp';
 import type { TopLevelSpec } from 'vega-lite';
-import { writeFileAtomic } from '../../checkpoint/atomic.js';
 import { BignasError } from '../../errors.js';
+import { drawPlot, palette, plotStyle, writePlot, type Plot } from '../../plot/plot.js';
 import { eventsOf, historyFile, readHistory, type History } from './history.js';
 
 /** One run of a plot, as its legend calls it: no two alike. */
@@ -11,19 +10,9 @@ export interface PlottedRun {
   readonly history: History;
 }
 
-export interface Plot {
-  /** Text stays text: a browser takes its own sans-serif. */
-  readonly svg: string;
-  readonly png: Uint8Array;
-}
-
 /** Points of a curve, at most: more cannot be told apart, and make an SVG of megabytes. */
 const mostPoints = 1000;
-/** Okabe and Ito's colours, which most colour-blind people can tell apart. */
-const palette = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9', '#000000'];
 const [width, height] = [560, 260];
-/** Pixels of the PNG per pixel of the plot. */
-const scale = 2;
 
 /** Plots a run: the validation accuracy of the biggest and the smallest child, and the learning rate, over the epochs (the paper's Figures 2 and 6). */
 export function plotHistory(history: History): Promise<Plot> {
@@ -32,7 +21,7 @@ export function plotHistory(history: History): Promise<Plot> {
 
 /** Plots runs against each other: a colour each, the biggest child's curve solid, the smallest's dashed (as in the paper's Figures 4 to 7). */
 export function plotRuns(runs: readonly PlottedRun[]): Promise<Plot> {
-  return render(plotSpec(runs));
+  return drawPlot(plotSpec(runs));
 }
 
 /** Writes `plot.svg` and `plot.png` of the run in a folder, from its history alone. @throws BignasError HISTORY_INVALID */
@@ -40,9 +29,7 @@ export async function writePlots(folder: string): Promise<void> {
   const history = await readHistory(folder);
   if (eventsOf(history, 'step').length === 0)
     throw new BignasError('HISTORY_INVALID', `Expected steps to plot in ${join(folder, historyFile)}, but it has none yet. Train on first.`);
-  const { svg, png } = await plotHistory(history);
-  await writeFileAtomic(join(folder, 'plot.svg'), svg);
-  await writeFileAtomic(join(folder, 'plot.png'), png);
+  await writePlot(folder, 'plot', await plotHistory(history));
 }
 
 /** The plot as Vega-Lite has it, with its data: two panels above each other that share the axis of epochs. */
@@ -64,14 +51,7 @@ export function plotSpec(runs: readonly PlottedRun[]): TopLevelSpec {
   const children = ['biggest', 'smallest'];
   const byChild = { field: 'child', type: 'nominal', title: null, sort: children } as const;
   return {
-    $schema: 'https://vega.github.io/schema/vega-lite/v6.json',
-    background: 'white',
-    config: {
-      font: 'sans-serif',
-      axis: { labelFontSize: 11, titleFontSize: 12, labelFlush: false },
-      axisY: { minExtent: 36 }, // the titles stand above each other
-      legend: { labelFontSize: 11, labelLimit: 0, symbolStrokeWidth: 2, symbolSize: 300 },
-    },
+    ...plotStyle,
     vconcat: [
       {
         width,
@@ -100,20 +80,6 @@ export function plotSpec(runs: readonly PlottedRun[]): TopLevelSpec {
     ],
     resolve: { scale: { color: 'independent', strokeDash: 'independent' } },
   };
-}
-
-/** Draws a plot without a browser or a canvas. The PNG's text is drawn in a font of the machine (on one without any, as boxes). */
-async function render(spec: TopLevelSpec): Promise<Plot> {
-  // Half a second and tens of megabytes, once, at a run's end.
-  const [vega, { compile }] = await Promise.all([import('vega'), import('vega-lite')]);
-  const legendsBelowEachOther = { legend: { layout: { right: { direction: 'vertical', margin: 8 } } } } as const;
-  const view = new vega.View(vega.parse(compile(spec).spec, legendsBelowEachOther), { renderer: 'none' });
-  try {
-    const svg = await view.toSVG();
-    return { svg, png: await sharp(Buffer.from(svg), { density: 72 * scale }).png().toBuffer() };
-  } finally {
-    view.finalize();
-  }
 }
 
 /** Every so-manieth point, the last one included. */

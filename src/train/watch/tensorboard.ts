@@ -2,7 +2,7 @@ import { mkdir, readdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import protobuf from 'protobufjs/light.js';
-import { AppendFile } from './appendFile.js';
+import { AppendFile } from '../../files/appendFile.js';
 import { tfRecord } from './tfrecord.js';
 
 /** The part of TensorFlow's event.proto and summary.proto that is written, names in camel case. */
