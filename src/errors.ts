@@ -34,6 +34,8 @@ export const errorCatalogue = {
   ENGINE_MISSING: { status: 500, title: 'An engine is not installed' },
   DATA_INVALID: { status: 500, title: 'The data set cannot be used' },
   OPTION_INVALID: { status: 500, title: 'A command-line option is not legal' },
+  SEARCH_INVALID: { status: 500, title: "A search's evaluations cannot be read" },
+  SEARCH_MISMATCH: { status: 500, title: 'The evaluations are of another checkpoint' },
   RESUME_MISMATCH: { status: 500, title: 'The run cannot be resumed with these options' },
   LOSS_NOT_FINITE: { status: 500, title: 'The loss is not a finite number' },
 } as const satisfies Record<string, { status: number; title: string }>;

@@ -40,6 +40,11 @@ export type CheckpointContent = Omit<Checkpoint, 'folder' | 'digest' | 'manifest
   readonly manifest: Omit<Manifest, 'format' | 'version' | 'files'>;
 };
 
+/** A checkpoint that was read, as a writer takes it. */
+export function contentOf({ weights, calibration, frontier, statistics, manifest: { format: _f, version: _v, files: _files, ...manifest } }: Checkpoint): CheckpointContent {
+  return { weights, calibration, frontier, statistics, manifest };
+}
+
 /** Every child that a frontier names, once. */
 export function frontierChildren({ family, front }: Frontier): ChildRecord[] {
   return [...new Map([...Object.values(family), ...front].map((child) => [child.id, child])).values()];
@@ -89,7 +94,7 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const weights = inFile(folder, 'weights.safetensors', () => readWeights(manifest, decodeSafetensors(files['weights.safetensors'])));
   const calibration = inFile(folder, 'calibration.safetensors', () => readCrops(manifest, decodeSafetensors(files['calibration.safetensors'])));
   const frontier = inFile(folder, 'frontier.json', () => readFrontier(manifest, files['frontier.json']));
-  const statistics = inFile(folder, 'statistics.safetensors', () => readStatistics(manifest, frontier, decodeSafetensors(files['statistics.safetensors'])));
+  const statistics = inFile(folder, 'statistics.safetensors', () => readStatistics(manifest, frontierChildren(frontier), decodeSafetensors(files['statistics.safetensors'])));
   return { folder, manifest, digest: sha256(manifestBytes), weights, calibration, frontier, statistics };
 }
 
@@ -154,10 +159,15 @@ function readFrontier(manifest: Manifest, bytes: Uint8Array): Frontier {
   return result.data;
 }
 
-function readStatistics(manifest: Manifest, frontier: Frontier, tensors: Tensors): Map<string, Statistics> {
+/** Calibrated statistics by id, from safetensors entries: every name, shape and value is checked. */
+export function readStatistics(
+  manifest: Pick<Manifest, 'space'>,
+  children: readonly Pick<ChildRecord, 'id' | 'architecture'>[],
+  tensors: Tensors,
+): Map<string, Statistics> {
   const wanted = new Set<string>();
   const statistics = new Map<string, Statistics>();
-  for (const { id, architecture } of frontierChildren(frontier)) {
+  for (const { id, architecture } of children) {
     const layers = batchNorms(buildGraph(manifest.space, parseArchitecture(manifest.space, architecture)));
     // A frontier's child may come without statistics; then it is calibrated when asked for.
     if (layers[0] && !tensors.has(`${id}/${layers[0].name}/mean`)) continue;
@@ -197,7 +207,7 @@ export function weightTensors(weights: SharedWeights, prefix = ''): Map<string, 
 }
 
 /** Statistics as safetensors entries: `id/layer/mean`, `id/layer/variance`. */
-function statisticsTensors(statistics: ReadonlyMap<string, Statistics>): Map<string, Tensor<'F32'>> {
+export function statisticsTensors(statistics: ReadonlyMap<string, Statistics>): Map<string, Tensor<'F32'>> {
   const tensors = new Map<string, Tensor<'F32'>>();
   for (const [id, layers] of statistics)
     for (const [layer, { mean, variance }] of layers) {

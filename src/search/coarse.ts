@@ -11,23 +11,40 @@ import type { SearchSpace } from '../space/space.js';
 import { accuracy, evaluate, type EvaluateOptions } from './evaluate.js';
 import { frontierOf, recordOf } from './family.js';
 
+/** How many values of each dimension a coarse grid takes. */
+export interface GridSize {
+  /** Depth multipliers, from the least to the most. */
+  readonly depths: number;
+  /** Width multipliers. */
+  readonly widths: number;
+  /** Kernels of the stages: 2: the smallest everywhere, or the largest; 4: also one in the earlier half of the stages and the other in the later. */
+  readonly kernels: 2 | 4;
+}
+
+/** After training: enough to choose a family from. */
+export const quickGrid: GridSize = { depths: 3, widths: 2, kernels: 2 };
+/** The paper's (section 4.4): four depths, two widths, four kernels, at five resolutions. */
+export const paperGrid: GridSize = { depths: 4, widths: 2, kernels: 4 };
+
 /**
- * The coarse half of the search (the paper's section 3.2): resolutions, one depth, one width and one kernel multiplier for the whole
- * network. Every resolution from the smallest trained one to the biggest legal one in at most five steps; least, middle and most
- * depth; least and most width and kernel. The smallest and the biggest child are among them.
+ * The coarse half of the search (the paper's section 3.2): resolutions, one depth and one width multiplier for the whole network, kernels by
+ * stage. Every trained resolution and the biggest legal one. The smallest and the biggest child are among them.
  */
-export function coarseGrid(space: SearchSpace): Architecture[] {
+export function coarseGrid(space: SearchSpace, { depths, widths, kernels }: GridSize = quickGrid): Architecture[] {
   const legal = space.resolutions.filter((r) => r >= space.trainResolutions[0]!);
   const resolutions = [...new Set([...space.trainResolutions, legal.at(-1)!])];
   const place = (list: readonly number[], at: number): number => list[Math.round(at * (list.length - 1))]!;
+  const steps = (n: number): number[] => Array.from({ length: n }, (_, i) => i / (n - 1));
+  const half = space.stages.length / 2;
+  const kernelAt: readonly ((stage: number) => number)[] = [() => 0, () => 1, (stage) => (stage < half ? 0 : 1), (stage) => (stage < half ? 1 : 0)];
   const grid = resolutions.flatMap((resolution) =>
-    [0, 0.5, 1].flatMap((depth) =>
-      [0, 1].flatMap((width) =>
-        [0, 1].map((kernel): Architecture => ({
+    steps(depths).flatMap((depth) =>
+      steps(widths).flatMap((width) =>
+        kernelAt.slice(0, kernels).map((kernel): Architecture => ({
           resolution,
           stem: place(space.stem.channels, width),
-          stages: space.stages.map((stage) => {
-            const layer = { kernel: place(stage.kernels, kernel), channels: place(stage.channels, width) };
+          stages: space.stages.map((stage, i) => {
+            const layer = { kernel: place(stage.kernels, kernel(i)), channels: place(stage.channels, width) };
             return Array.from({ length: place(stage.depths, depth) }, () => layer);
           }),
           head: place(space.head.channels, width),

@@ -1,0 +1,104 @@
+import type { ChildRecord } from '../checkpoint/frontier.js';
+import { flops } from '../cost/cost.js';
+import { buildGraph } from '../graph/buildGraph.js';
+import { key } from '../random.js';
+import { formatArchitecture, type Architecture } from '../space/architecture.js';
+import { sampleArchitecture } from '../space/sample.js';
+import type { SearchSpace } from '../space/space.js';
+import { mutate } from './mutate.js';
+
+/** Random children stand this near to the multiply-adds asked for, a fraction. */
+export const randomTolerance = 0.03;
+
+/**
+ * A random child of given multiply-adds: a random one, changed at random as long as that brings it nearer. Its accuracy plays no part.
+ * @returns undefined where the space has none near, or the way did not lead there
+ */
+export function randomChildAt(space: SearchSpace, target: number, keys: readonly number[]): Architecture | undefined {
+  const distance = (architecture: Architecture): number => Math.abs(Math.log(flops(buildGraph(space, architecture)) / target));
+  let child = sampleArchitecture(space, keys);
+  let away = distance(child);
+  for (let draw = 0; draw < 1000 && away > randomTolerance; draw++) {
+    const next = mutate(space, child, 0.15, [key('random walk'), ...keys, draw]);
+    const nextAway = distance(next);
+    if (nextAway > away) continue;
+    [child, away] = [next, nextAway];
+  }
+  return away <= randomTolerance ? child : undefined;
+}
+
+/** Different random children of given multiply-adds, `count` of them or as many as are found. */
+export function randomChildrenAt(space: SearchSpace, target: number, count: number, seed: number): Architecture[] {
+  const children = new Map<string, Architecture>();
+  for (let draw = 0; draw < 10 * count && children.size < count; draw++) {
+    const child = randomChildAt(space, target, [seed, key('random child'), Math.round(target), draw]);
+    if (child) children.set(formatArchitecture(child), child);
+  }
+  return [...children.values()];
+}
+
+/** One way to make a network bigger, without a search: its children in ascending size. */
+export interface Scaling {
+  readonly name: string;
+  readonly children: readonly Architecture[];
+}
+
+/**
+ * Single-size scaling of one architecture within the space, for comparison with searching: compound (EfficientNet: depth, width and
+ * resolution grow together), and each dimension alone with the others at their most (MobileNet's width and resolution multipliers). Kernels are the
+ * largest throughout.
+ */
+export function scalings(space: SearchSpace, steps = 9): Scaling[] {
+  const legal = space.resolutions.filter((r) => r >= space.trainResolutions[0]! && r <= space.trainResolutions.at(-1)!);
+  const place = (list: readonly number[], at: number): number => list[Math.round(at * (list.length - 1))]!;
+  const scaled = (depth: number, width: number, resolution: number): Architecture => ({
+    resolution: place(legal, resolution),
+    stem: place(space.stem.channels, width),
+    stages: space.stages.map((stage) => {
+      const layer = { kernel: stage.kernels.at(-1)!, channels: place(stage.channels, width) };
+      return Array.from({ length: place(stage.depths, depth) }, () => layer);
+    }),
+    head: place(space.head.channels, width),
+  });
+  const along = (name: string, at: (t: number) => Architecture): Scaling => {
+    const children = Array.from({ length: steps }, (_, i) => at(i / (steps - 1)));
+    return { name, children: [...new Map(children.map((child) => [formatArchitecture(child), child])).values()] };
+  };
+  return [
+    along('compound', (t) => scaled(t, t, t)),
+    along('width', (t) => scaled(1, t, 1)),
+    along('depth', (t) => scaled(t, 1, 1)),
+    along('resolution', (t) => scaled(1, 1, t)),
+  ];
+}
+
+/** How a searched child stands among random ones of its multiply-adds. */
+export interface RandomComparison {
+  readonly flops: number;
+  /** Top-1 accuracies, fractions. */
+  readonly searched: number;
+  readonly random: { readonly children: number; readonly median: number; readonly least: number; readonly most: number };
+  /** searched − median. */
+  readonly margin: number;
+  /**
+   * Standard error of the margin: of two accuracies measured on so many images (binomial), as if they were independent. Both are measured
+   * on the same images, so the true one is smaller.
+   */
+  readonly noise: number;
+}
+
+/** @param random measured children, at least one */
+export function compareWithRandom(searched: ChildRecord, random: readonly ChildRecord[]): RandomComparison {
+  const values = random.map(({ accuracy }) => accuracy!.value).sort((a, b) => a - b);
+  const middle = values.length / 2;
+  const median = (values[Math.ceil(middle) - 1]! + values[Math.floor(middle)]!) / 2;
+  const { value, images } = searched.accuracy!;
+  const variance = (p: number): number => (p * (1 - p)) / images;
+  return {
+    flops: searched.costs.flops.value,
+    searched: value,
+    random: { children: values.length, median, least: values[0]!, most: values.at(-1)! },
+    margin: value - median,
+    noise: Math.sqrt(variance(value) + variance(median)),
+  };
+}
