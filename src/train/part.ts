@@ -6,7 +6,7 @@ import { normalised } from '../tensorflow/input.js';
 import { tf } from '../tensorflow/tf.js';
 import { sandwich } from './children.js';
 import type { Recipe } from './recipe.js';
-import { sandwichGradients, type ChildLoss } from './sandwich.js';
+import { sandwichGradients, type ChildLoss, type TrainingBatch } from './sandwich.js';
 
 /** What stays the same over a run: enough to compute a step's gradient from weights and images anywhere. */
 export interface TrainingContext {
@@ -52,15 +52,21 @@ export function partGradients({ space, preprocessing, classes, recipe }: Trainin
     const shared = new SharedWeights(tensors, weights);
     const drawing = { ...recipe, seed };
     const children = sandwich(space, drawing, step);
-    return parts.map(({ indices, labels, views, share }) => {
+    return parts.map((part) => {
       const gradients = shared.like();
-      const batch = tf.tidy(() => ({
-        views: views.map((crops) => normalised(crops, preprocessing)),
-        labels: tf.cast(tf.oneHot(tf.tensor1d(Int32Array.from(labels), 'int32'), classes), 'float32').as2D(labels.length, classes),
-      }));
-      const losses = sandwichGradients(space, shared, gradients, { ...batch, indices, share }, children, drawing, step);
+      const batch = trainingBatch(part, preprocessing, classes);
+      const losses = sandwichGradients(space, shared, gradients, batch, children, drawing, step);
       tf.dispose([...batch.views, batch.labels]);
       return { gradients: gradients.data, losses };
     });
   };
+}
+
+/** A part's images and labels as tensors; the caller disposes of them. */
+export function trainingBatch({ indices, labels, views, share }: Part, preprocessing: Preprocessing, classes: number): TrainingBatch {
+  const tensors = tf.tidy(() => ({
+    views: views.map((crops) => normalised(crops, preprocessing)),
+    labels: tf.cast(tf.oneHot(tf.tensor1d(Int32Array.from(labels), 'int32'), classes), 'float32').as2D(labels.length, classes),
+  }));
+  return { ...tensors, indices, share };
 }

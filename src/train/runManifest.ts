@@ -82,7 +82,7 @@ function tensorflowVersion(): string {
 }
 
 /** Commit of bignas, where it runs from a working tree of its own; marked where files differ from it. */
-function commit(): string | null {
+export function commit(): string | null {
   const cwd = fileURLToPath(new URL('../../..', import.meta.url));
   const git = (...args: string[]): string => execFileSync('git', args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim();
   try {

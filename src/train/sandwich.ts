@@ -6,7 +6,7 @@ import { key, stream } from '../random.js';
 import type { Architecture } from '../space/architecture.js';
 import type { SearchSpace } from '../space/space.js';
 import { training, type Mode } from '../tensorflow/forward.js';
-import { addGradients, softCrossEntropy } from '../tensorflow/gradients.js';
+import { addGradients, softCrossEntropy, type LossAndLogits } from '../tensorflow/gradients.js';
 import { resized } from '../tensorflow/input.js';
 import { tf } from '../tensorflow/tf.js';
 import type { Recipe } from './recipe.js';
@@ -43,23 +43,47 @@ export function sandwichGradients(
   recipe: Pick<Recipe, 'seed' | 'dropout' | 'weightDecay' | 'labelSmoothing' | 'regularisation' | 'distillation'>,
   step: number,
 ): ChildLoss[] {
-  const smoothed = tf.tidy(() => smooth(batch.labels, recipe.labelSmoothing));
   let softLabels: Tensor2D | undefined;
-  const losses: ChildLoss[] = [];
-  children.forEach((architecture, i) => {
+  const losses = children.map((architecture, i) => {
     const regularised = i === 0 || recipe.regularisation === 'all';
-    const targets = softLabels ?? (regularised ? smoothed : batch.labels);
-    const graph = buildGraph(space, architecture);
-    const x = resized(batch.views[i % batch.views.length]!, architecture.resolution);
-    const mode = regularised ? withDropout(recipe, step, i, batch.indices) : training;
-    const { loss, logits } = addGradients(graph, weights, gradients, x, mode, (y) => softCrossEntropy(targets, y), batch.share);
+    const { loss, logits } = childGradients(space, weights, gradients, batch, { architecture, place: i, regularised, targets: softLabels }, recipe, step);
     if (i === 0 && children.length > 1 && recipe.distillation === 'in-place') softLabels = tf.softmax(logits);
-    tf.dispose([x, logits]);
-    if (regularised) addWeightDecay(graph, weights, gradients, batch.share * recipe.weightDecay);
-    losses.push({ architecture, loss });
+    logits.dispose();
+    return { architecture, loss };
   });
-  tf.dispose([smoothed, ...(softLabels ? [softLabels] : [])]);
+  softLabels?.dispose();
   return losses;
+}
+
+/** A child's part in a step. */
+export interface SteppedChild {
+  readonly architecture: Architecture;
+  /** Among the step's children: decides its view and its dropout. */
+  readonly place: number;
+  /** Whether dropout, weight decay and smoothed labels act on it. */
+  readonly regularised: boolean;
+  /** [n, classes], soft labels of a teacher; the batch's labels where not given. */
+  readonly targets?: Tensor2D | undefined;
+}
+
+/** One child's gradient on a part of a step's batch, added into `gradients`. The caller disposes of the logits. */
+export function childGradients(
+  space: SearchSpace,
+  weights: SharedWeights,
+  gradients: SharedWeights,
+  batch: TrainingBatch,
+  { architecture, place, regularised, targets: softLabels }: SteppedChild,
+  recipe: Pick<Recipe, 'seed' | 'dropout' | 'weightDecay' | 'labelSmoothing'>,
+  step: number,
+): LossAndLogits {
+  const targets = softLabels ?? tf.tidy(() => smooth(batch.labels, regularised ? recipe.labelSmoothing : 0));
+  const graph = buildGraph(space, architecture);
+  const x = resized(batch.views[place % batch.views.length]!, architecture.resolution);
+  const mode = regularised ? withDropout(recipe, step, place, batch.indices) : training;
+  const result = addGradients(graph, weights, gradients, x, mode, (y) => softCrossEntropy(targets, y), batch.share);
+  tf.dispose(softLabels ? [x] : [x, targets]);
+  if (regularised) addWeightDecay(graph, weights, gradients, batch.share * recipe.weightDecay);
+  return result;
 }
 
 /** (1 − ε) · labels + ε / classes (Szegedy et al., 2016). */
