@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import sharp from 'sharp';
 import type { History } from '../src/train/watch/history.js';
-import { plotRuns, writePlots } from '../src/train/watch/plot.js';
+import { plotRuns, plottedRun, writePlots } from '../src/train/watch/plot.js';
 import { watchRun } from '../src/train/watch/watch.js';
 import { hearing, steps, stepsPerEpoch } from './support/run.js';
 
@@ -60,7 +60,7 @@ test('a folder gets a plot of its run, as SVG and as PNG, from the history alone
 });
 
 test('accuracies stand at their epochs', async () => {
-  const { svg } = await plotRuns([{ name: 'one', history: history(4, { biggest: 0.8, smallest: 0.4 }) }]);
+  const { svg } = await plotRuns([plottedRun('one', history(4, { biggest: 0.8, smallest: 0.4 }))]);
   const [biggest, smallest] = curves(svg);
   // 560 pixels for 4 epochs; the axis begins at 0.
   assert.deepEqual(biggest!.points.map(([x]) => x), [140, 280, 420, 560]);
@@ -70,8 +70,8 @@ test('accuracies stand at their epochs', async () => {
 
 test('several runs have a colour each, and one name each in the legend', async () => {
   const runs = [
-    { name: 'He <init>', history: history(4, { biggest: 0.8, smallest: 0.6 }) },
-    { name: 'zero γ', history: history(8, { biggest: 0.7, smallest: 0.5 }) },
+    plottedRun('He <init>', history(4, { biggest: 0.8, smallest: 0.6 })),
+    plottedRun('zero γ', history(8, { biggest: 0.7, smallest: 0.5 })),
   ];
   const { svg } = await plotRuns(runs);
   for (const text of ['He &lt;init&gt;', 'zero γ', 'biggest', 'smallest']) assert.equal(svg.split(`>${text}</text>`).length, 2, text);
@@ -80,7 +80,7 @@ test('several runs have a colour each, and one name each in the legend', async (
 });
 
 test('a long run does not make a large plot', async () => {
-  const { svg } = await plotRuns([{ name: 'long', history: history(3000, { biggest: 0.8, smallest: 0.6 }) }]);
+  const { svg } = await plotRuns([plottedRun('long', history(3000, { biggest: 0.8, smallest: 0.6 }))]);
   assert.ok(curves(svg).every(({ points }) => points.length > 500 && points.length <= 1001));
   assert.ok(!existsSync(join(folder, 'plot.svg')));
 });

@@ -4,10 +4,13 @@ import { BignasError } from '../../errors.js';
 import { drawPlot, palette, plotStyle, writePlot, type Plot } from '../../plot/plot.js';
 import { eventsOf, historyFile, readHistory, type History } from './history.js';
 
-/** One run of a plot, as its legend calls it: no two alike. */
+/** One run of a plot. */
 export interface PlottedRun {
+  /** As the legend calls it: no two alike. */
   readonly name: string;
-  readonly history: History;
+  /** Of the averaged weights on the validation images, fractions. */
+  readonly accuracies: readonly { readonly epoch: number; readonly child: 'biggest' | 'smallest'; readonly accuracy: number }[];
+  readonly rates: readonly { readonly epoch: number; readonly rate: number }[];
 }
 
 /** Points of a curve, at most: more cannot be told apart, and make an SVG of megabytes. */
@@ -16,7 +19,17 @@ const [width, height] = [560, 260];
 
 /** Plots a run: the validation accuracy of the biggest and the smallest child, and the learning rate, over the epochs (the paper's Figures 2 and 6). */
 export function plotHistory(history: History): Promise<Plot> {
-  return plotRuns([{ name: '', history }]);
+  return plotRuns([plottedRun('', history)]);
+}
+
+/** A run as a plot takes it, from its history. */
+export function plottedRun(name: string, history: History): PlottedRun {
+  const steps = eventsOf(history, 'step');
+  const epochsPerStep = steps.length > 0 ? steps.at(-1)!.epoch / steps.at(-1)!.step : 0;
+  const accuracies = eventsOf(history, 'evaluation').flatMap(({ step, accuracy }) =>
+    (['biggest', 'smallest'] as const).map((child) => ({ epoch: step * epochsPerStep, child, accuracy: accuracy[child] })),
+  );
+  return { name, accuracies, rates: steps };
 }
 
 /** Plots runs against each other: a colour each, the biggest child's curve solid, the smallest's dashed (as in the paper's Figures 4 to 7). */
@@ -34,14 +47,10 @@ export async function writePlots(folder: string): Promise<void> {
 
 /** The plot as Vega-Lite has it, with its data: two panels above each other that share the axis of epochs. */
 export function plotSpec(runs: readonly PlottedRun[]): TopLevelSpec {
-  const accuracies = runs.flatMap(({ name: run, history }) => {
-    const steps = eventsOf(history, 'step');
-    const epochsPerStep = steps.length > 0 ? steps.at(-1)!.epoch / steps.at(-1)!.step : 0;
-    return thinned(eventsOf(history, 'evaluation')).flatMap(({ step, accuracy }) =>
-      (['biggest', 'smallest'] as const).map((child) => ({ run, child, epoch: step * epochsPerStep, accuracy: accuracy[child] })),
-    );
-  });
-  const rates = runs.flatMap(({ name: run, history }) => thinned(eventsOf(history, 'step')).map(({ epoch, rate }) => ({ run, epoch, rate })));
+  const accuracies = runs.flatMap(({ name: run, accuracies: points }) =>
+    (['biggest', 'smallest'] as const).flatMap((child) => thinned(points.filter((point) => point.child === child)).map(({ epoch, accuracy }) => ({ run, child, epoch, accuracy }))),
+  );
+  const rates = runs.flatMap(({ name: run, rates: points }) => thinned(points).map(({ epoch, rate }) => ({ run, epoch, rate })));
   const names = runs.map(({ name }) => name);
   const several = runs.length > 1;
 
