@@ -102,7 +102,6 @@ test('the report writes means and ranges between its markers, from results alone
   const result = (run: string, seed: number, of: number): Result => ({
     run, seed, space: 'cifar10-micro', recipe: recipeOf(runNamed(run), seed, 351), commit: 'abc', hardware: 'a processor', seconds: 60,
     validation: [{ step: 351, accuracy: { biggest: of, smallest: of / 2 } }, { step: 702, accuracy: { biggest: of, smallest: of / 2 } }],
-    rates: [{ step: 1, rate: 0.01 }, { step: 702, rate: 0.001 }],
     final: { validation: {}, test: Object.fromEntries(childNames.map((child, i) => [child, of - i / 100])) },
   });
   const put = (r: Result): void => writeFileSync(resultFile(results, r.run, r.seed), JSON.stringify(r));

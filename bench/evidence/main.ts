@@ -1,4 +1,5 @@
 import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { isDeepStrictEqual } from 'node:util';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
@@ -6,7 +7,7 @@ import { stepsPerEpoch } from '../../src/data/batches.js';
 import { naturalNumber, positiveInteger, positiveNumber } from '../../cli/numbers.js';
 import { batch, recipeOf, rows, runNamed, type Run } from './plan.js';
 import { writeReport } from './report.js';
-import { readResult } from './result.js';
+import { readResult, weightsFile } from './result.js';
 
 /** Images of CIFAR-10 that are trained on. */
 const trainingImages = 45_000;
@@ -58,13 +59,17 @@ async function runRows(names: readonly string[], options: RunOptions): Promise<v
   const jobs = options.seeds.flatMap((seed) => withNeeds(wanted.flatMap((row) => row.runs)).map((run): Job => ({ run, seed })));
   const missing: Job[] = [];
   for (const job of jobs) if (!(await isDone(job, options))) missing.push(job);
-  console.log(`${jobs.length} runs, ${jobs.length - missing.length} have results.`);
+  missing.unshift(...withoutWeights(jobs, missing, options));
+  console.log(`${jobs.length} runs, ${jobs.length - missing.length} are done.`);
 
   const pending = new Map(missing.map((job) => [keyOf(job), job]));
   const running = new Set<Promise<void>>();
   while (pending.size > 0 || running.size > 0) {
     const underWay = running.size;
-    const ready = [...pending.values()].find(({ run, seed }) => !run.needs || !started.has(keyOf({ run: runNamed(run.needs), seed })) && !pending.has(keyOf({ run: runNamed(run.needs), seed })));
+    const ready = [...pending.values()].find(({ run: { needs }, seed }) => {
+      const needed = needs && keyOf({ run: runNamed(needs), seed });
+      return !needed || (!pending.has(needed) && !started.has(needed));
+    });
     if (ready && underWay < options.jobs) {
       const key = keyOf(ready);
       pending.delete(key);
@@ -97,10 +102,16 @@ function withNeeds(names: readonly string[]): Run[] {
   return [...ordered.values()];
 }
 
-/** Whether there is a result of this very recipe, and the weights that another run needs of it. */
+/** Whether there is a result of this very recipe. */
 async function isDone({ run, seed }: Job, { results: folder, scale }: RunOptions): Promise<boolean> {
   const result = await readResult(folder, run.name, seed);
   return isDeepStrictEqual(result?.recipe, recipeOf(run, seed, stepsPerEpoch(trainingImages, batch), scale));
+}
+
+/** Runs that have a result, but not the weights that another run without one begins with: results travel, weights do not. */
+function withoutWeights(jobs: readonly Job[], missing: readonly Job[], { work }: RunOptions): Job[] {
+  const needed = new Set(missing.flatMap(({ run, seed }) => (run.needs ? [keyOf({ run: runNamed(run.needs), seed })] : [])));
+  return jobs.filter((job) => needed.has(keyOf(job)) && !missing.includes(job) && !existsSync(weightsFile(work, job.run.name, job.seed)));
 }
 
 /** @throws Error where it fails */

@@ -4,6 +4,7 @@ import { writeFileAtomic } from '../../src/files/atomic.js';
 import { flops } from '../../src/cost/cost.js';
 import { buildGraph } from '../../src/graph/buildGraph.js';
 import { drawPlot } from '../../src/plot/plot.js';
+import { learningRate } from '../../src/train/schedule.js';
 import { plotSpec, type PlottedRun } from '../../src/train/watch/plot.js';
 import { childNames, children, rows, space, students, type ChildName } from './plan.js';
 import { readResult, type Result } from './result.js';
@@ -114,7 +115,7 @@ function plotted(name: string, results: readonly Result[]): PlottedRun[] {
       accuracies: first.validation.flatMap(({ step }, i) =>
         (['biggest', 'smallest'] as const).map((child) => ({ epoch: step / stepsPerEpoch, child, accuracy: mean(results.map(({ validation }) => validation[i]!.accuracy[child]!)) })),
       ),
-      rates: first.rates.map(({ step, rate }) => ({ epoch: step / stepsPerEpoch, rate })),
+      rates: Array.from({ length: first.recipe.steps }, (_, step) => ({ epoch: (step + 1) / stepsPerEpoch, rate: learningRate(first.recipe, step) })),
     },
   ];
 }

@@ -20,8 +20,6 @@ export const resultSchema = z.strictObject({
   seconds: z.number(),
   /** During training, of the averaged weights, on the validation images. */
   validation: z.array(z.strictObject({ step: z.int(), accuracy: accuracies })),
-  /** Some of the steps. */
-  rates: z.array(z.strictObject({ step: z.int(), rate: z.number() })),
   /** In the end: top-1 accuracy of calibrated children. */
   final: z.strictObject({ validation: accuracies, test: accuracies }),
 });
@@ -30,6 +28,11 @@ export type Result = Readonly<z.infer<typeof resultSchema>>;
 
 export function resultFile(folder: string, run: string, seed: number): string {
   return join(folder, `${run}-seed${seed}.json`);
+}
+
+/** Where a run leaves its averaged weights for those that begin with them. */
+export function weightsFile(work: string, run: string, seed: number): string {
+  return join(work, `${run}-seed${seed}.safetensors`);
 }
 
 /** @returns undefined where there is none @throws where the file is no result */

@@ -1,7 +1,6 @@
 /** One run, in a process of its own: node run.js RUN SEED RESULTS WORK SCALE */
 import { mkdir, readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
-import { join } from 'node:path';
 import { calibrate } from '../../src/calibrate/calibrate.js';
 import { json, weightTensors } from '../../src/checkpoint/checkpoint.js';
 import { decodeSafetensors, encodeSafetensors } from '../../src/checkpoint/safetensors.js';
@@ -21,7 +20,7 @@ import { initialState } from '../../src/train/rmsprop.js';
 import { commit } from '../../src/train/runManifest.js';
 import { train } from '../../src/train/trainer.js';
 import { batch, children, recipeOf, runNamed, space, type ChildName } from './plan.js';
-import { resultFile, type Result } from './result.js';
+import { resultFile, weightsFile, type Result } from './result.js';
 import { frozenTeacher, jointTeacher } from './teachers.js';
 
 const [name, seedText, results, work, scaleText] = process.argv.slice(2) as [string, string, string, string, string];
@@ -41,7 +40,6 @@ const begin = (): SharedWeights => initialWeights(sharedTensors(space), recipe.s
 const state = initialState(training.kind === 'fineTuning' ? await savedWeights(run.needs!) : begin());
 const watched: readonly ChildName[] = training.kind === 'supernet' ? ['biggest', 'smallest'] : run.measured;
 const validation: Result['validation'][number][] = [];
-const rates: Result['rates'][number][] = [];
 const every = Math.ceil(recipe.stepsPerEpoch / 2);
 
 await train({
@@ -49,8 +47,7 @@ await train({
   recipe,
   state,
   replicas: await replicas(),
-  afterStep: async ({ step, rate, losses }) => {
-    if (step % 10 === 1 || step === recipe.steps) rates.push({ step, rate });
+  afterStep: async ({ step, losses }) => {
     if (step % every !== 0) return;
     validation.push({ step, accuracy: await accuracies(watched, 'validation') });
     console.log(`${name} seed ${seed}: step ${step}/${recipe.steps}, loss ${losses[0]!.loss.toFixed(3)}, ${JSON.stringify(validation.at(-1)!.accuracy)}, ${((recipe.batch * step) / state.seconds).toFixed(0)} images/s`);
@@ -59,7 +56,7 @@ await train({
 
 await mkdir(results, { recursive: true });
 await mkdir(work, { recursive: true });
-await writeFileAtomic(weightsFile(name), encodeSafetensors(weightTensors(state.average)));
+await writeFileAtomic(weightsFile(work, name, seed), encodeSafetensors(weightTensors(state.average)));
 const result: Result = {
   run: name,
   seed,
@@ -69,7 +66,6 @@ const result: Result = {
   hardware: `1 thread of ${cpus()[0]?.model ?? 'unknown processor'}`,
   seconds: state.seconds,
   validation,
-  rates,
   final: { validation: await accuracies(run.measured, 'validation'), test: await accuracies(run.measured, 'test') },
 };
 await writeFileAtomic(resultFile(results, name, seed), json(result));
@@ -97,12 +93,8 @@ async function accuracies(names: readonly ChildName[], split: SplitName): Promis
 }
 
 async function savedWeights(of: string): Promise<SharedWeights> {
-  const tensors = decodeSafetensors(await readFile(weightsFile(of)));
+  const tensors = decodeSafetensors(await readFile(weightsFile(work, of, seed)));
   const weights = begin();
   for (const { name: tensor } of weights.tensors) weights.tensor(tensor).set(tensors.get(tensor)!.data);
   return weights;
-}
-
-function weightsFile(of: string): string {
-  return join(work, `${of}-seed${seed}.safetensors`);
 }
