@@ -7,7 +7,8 @@ import { loadCifar10 } from '../src/data/cifar10.js';
 import { loadFolder } from '../src/data/folder.js';
 import { BignasError } from '../src/errors.js';
 import { threadedEvaluator } from '../src/search/evaluator.js';
-import { parseBudget } from '../src/search/budgetText.js';
+import { readLatencyTable } from './latencyTables.js';
+import { parseBudget } from '../src/search/budget.js';
 import type { Budget } from '../src/search/select.js';
 import { searchSession } from '../src/search/session.js';
 import { naturalNumber, positiveInteger } from './numbers.js';
@@ -23,6 +24,8 @@ interface Options {
   readonly split: 'validation' | 'train';
   readonly images?: number;
   readonly predictor: boolean;
+  readonly latencyTable?: string;
+  readonly latency?: true;
   readonly random: number;
   readonly compare?: true;
   readonly test: boolean;
@@ -43,6 +46,8 @@ const command = new Command('bignas-search')
   .option('--images <n>', 'the first n of them (default: all, of train 5000)', positiveInteger)
   .option('--no-predictor', 'mutations are measured as they are drawn; none is chosen by predicted accuracy')
   .option('--workers <n>', 'children that are measured at once', positiveInteger, availableParallelism())
+  .option('--latency-table <file>', 'latencies of a device, made by bignas-profile: they are searched, too')
+  .option('--latency', 'measure the chosen children on this machine, one thread, in the end')
   .optionsGroup('What it is worth:')
   .option('--random <n>', 'measure n random children of the multiply-adds of each of S, M, L and XL beside them', naturalNumber, 0)
   .option('--compare', 'measure single-size scaling of one architecture (compound, width, depth, resolution) beside the front')
@@ -68,8 +73,11 @@ async function main(options: Options): Promise<void> {
     source: { crops: checkpoint.calibration, preprocessing: manifest.preprocessing, batch: manifest.calibration.batch },
   }, options.workers);
   try {
+    const { latencyTable: path, ...rest } = options;
     await searchSession({
-      ...options,
+      ...rest,
+      ...(path !== undefined && { latencyTable: await readLatencyTable(path) }),
+      latency: options.latency ?? false,
       checkpoint,
       dataset,
       output: options.output ?? join(dirname(checkpoint.folder), `${basename(checkpoint.folder)}-search`),

@@ -15,6 +15,7 @@ const command = new Command('bignas-serve')
   .option('--cache-bytes <bytes>', 'children kept in memory, and as much again of bundles on disk', defaultOptions.cacheBytes)
   .option('--max-body <bytes>', "a request's largest body", defaultOptions.maxBody)
   .option('--queue <n>', 'requests that compute or wait; more are answered 503', defaultOptions.queue)
+  .option('--latency-table <file>', 'latencies of a device, made by bignas-profile, for ?latency=…&device=NAME; may be repeated', (path: string, before: string[]) => [...before, path], [] as string[])
   .option('--log-level <level>', logLevels.join(', '), defaultOptions.logLevel);
 
 command.parse(process.argv);

@@ -1,4 +1,6 @@
+import { readFileSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
+import { parseLatencyTable, type LatencyTable } from '../src/cost/latency.js';
 import { BignasError, shown } from '../src/errors.js';
 import { parseBytes } from '../src/search/budget.js';
 import type { ServiceOptions } from './services.js';
@@ -17,7 +19,10 @@ export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 's
 export type LogLevel = (typeof logLevels)[number];
 
 /** What a user may say, as texts; what is not said has a default. */
-export type OptionTexts = { readonly [K in keyof Omit<ServerOptions, 'maxImages' | 'maxPixels' | 'stalledMs'>]?: string | undefined };
+export type OptionTexts = { readonly [K in keyof Omit<ServerOptions, 'maxImages' | 'maxPixels' | 'stalledMs' | 'latencyTables'>]?: string | undefined } & {
+  /** Paths of latency tables. */
+  readonly latencyTable?: readonly string[] | undefined;
+};
 
 /** Threads unless a user says otherwise: networks of this size gain nothing from more, and every loaded child has threads of its own. */
 const MOST_THREADS = 8;
@@ -34,7 +39,7 @@ export const defaultOptions = {
 } as const;
 
 /** @throws BignasError OPTION_INVALID, naming the option. @param checkpoint where none is named */
-export function parseOptions(texts: OptionTexts, checkpoint: string): ServerOptions {
+export function parseOptions({ latencyTable, ...texts }: OptionTexts, checkpoint: string): ServerOptions {
   const text = { ...defaultOptions, threads: String(Math.min(availableParallelism(), MOST_THREADS)), ...given(texts) };
   return {
     checkpoint: texts.checkpoint ?? checkpoint,
@@ -46,12 +51,21 @@ export function parseOptions(texts: OptionTexts, checkpoint: string): ServerOpti
     maxBody: bytes('--max-body', text.maxBody, 2 ** 30),
     queue: integer('--queue', text.queue, 1, 100_000),
     logLevel: oneOf('--log-level', text.logLevel, logLevels),
+    latencyTables: (latencyTable ?? []).map(readTable),
   };
 }
 
 /** What was said; an empty text is what an environment variable without a value gives. */
-function given(texts: OptionTexts): Partial<Record<keyof OptionTexts, string>> {
+function given(texts: Omit<OptionTexts, 'latencyTable'>): Partial<Record<Exclude<keyof OptionTexts, 'latencyTable'>, string>> {
   return Object.fromEntries(Object.entries(texts).filter(([, text]) => text !== undefined && text !== ''));
+}
+
+function readTable(path: string): LatencyTable {
+  try {
+    return parseLatencyTable(JSON.parse(readFileSync(path, 'utf8')));
+  } catch (error) {
+    throw new BignasError('OPTION_INVALID', `Expected --latency-table to be a latency table, but ${shown(path)} is none: ${(error as Error).message}`);
+  }
 }
 
 function integer(name: string, text: string, least: number, most: number): number {

@@ -1,6 +1,9 @@
 import { z } from 'zod';
+import { costNames, type Frontier } from '../src/checkpoint/frontier.js';
+import { parseLatencyTable, type LatencyTable } from '../src/cost/latency.js';
+import { frontierOnDevice } from '../src/search/devices.js';
 import { BignasError, shown } from '../src/errors.js';
-import { childWithin, parseCount } from '../src/search/budget.js';
+import { childWithin, parseBound } from '../src/search/budget.js';
 import { findArchitecture, isFamilyName } from '../src/search/find.js';
 import { describeChild, type ChildDescription } from '../src/bundle/child.js';
 import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
@@ -10,16 +13,18 @@ import { parseArchitecture } from '../src/space/architecture.js';
  * What the routes' queries may hold, each said once: the same schemas check the requests and describe the interface. A query's values
  * are texts; what they mean is read by the modules that know (budgets, architectures).
  */
-const budget = (what: string) =>
-  z.string().optional().describe(`most ${what} of the child: a positive number such as 600M, 1.2G or 5.4e6; not beside \`arch\``);
+const budget = (what: string, example: string) => z.string().optional().describe(`most ${what} of the child, such as ${example}; not beside \`arch\``);
 
 /** Which child: by name, id or text, or the most accurate within budgets; of all where nothing is said. */
 const whichChild = {
   arch: z.string().optional().describe('a family name such as M, an id of the checkpoint, or the text of an architecture'),
-  flops: budget('multiply-adds an image'),
-  params: budget('trainable parameters'),
+  flops: budget('multiply-adds an image', '600M, 1.2G or 5.4e6'),
+  params: budget('trainable parameters', '5M'),
+  bytes: budget('bytes of the ONNX model', '20MB'),
+  memory: budget('bytes of activations at a time, for one image', '8MiB'),
+  latency: budget('time for one image on `device`', '20ms'),
+  device: z.string().optional().describe("whose latency counts, by its table's name (`--latency-table`); the checkpoint's own where it has one"),
 };
-const budgetNames = ['flops', 'params'] as const;
 
 export const bundleFormats = ['onnx'] as const;
 
@@ -65,26 +70,63 @@ export interface ChosenChild {
   readonly choice: 'asked for' | 'most accurate within the budget' | 'most accurate';
 }
 
+/** What a query may say of the child. */
+export type ChildQuery = { readonly [K in keyof typeof whichChild]?: string | undefined };
+
+/** What a child is chosen from. */
+export interface ChildSource {
+  readonly checkpoint: Checkpoint;
+  /** The frontier with a device's latencies, by the device's name. */
+  readonly devices: ReadonlyMap<string, Frontier>;
+}
+
 /**
  * The child that a query asks for; the most accurate one where it says nothing.
- * @throws BignasError PARAMETER_INVALID for `arch` beside a budget, and what reading either of them throws
+ * @param table of the client's own device, whose latencies count instead of the checkpoint's
+ * @throws BignasError PARAMETER_INVALID for `arch` beside a budget, or an unknown device, and what reading either of them throws
  */
-export function childOf(
-  checkpoint: Checkpoint,
-  query: { readonly arch?: string | undefined; readonly flops?: string | undefined; readonly params?: string | undefined },
-): ChosenChild {
-  const { manifest, frontier } = checkpoint;
-  const given = budgetNames.filter((name) => query[name] !== undefined);
+export function childOf({ checkpoint, devices }: ChildSource, query: ChildQuery, table?: LatencyTable): ChosenChild {
+  const { manifest } = checkpoint;
+  const given = costNames.filter((name) => query[name] !== undefined);
   if (query.arch !== undefined) {
     if (given.length > 0)
       throw new BignasError('PARAMETER_INVALID', `Expected either \`arch\` or a budget, got \`arch\` and ${given.map((name) => `\`${name}\``).join(', ')}.`, {
         parameter: 'arch',
       });
-    const child = describeChild(checkpoint, findArchitecture(manifest.space, frontier, query.arch));
+    const child = describeChild(checkpoint, findArchitecture(manifest.space, checkpoint.frontier, query.arch));
     // A child of two names has the one that it was asked by.
     return { child: isFamilyName(query.arch) ? { ...child, name: query.arch } : child, choice: 'asked for' };
   }
-  const limits = Object.fromEntries(given.map((name) => [name, parseCount(name, query[name]!)]));
-  const child = describeChild(checkpoint, parseArchitecture(manifest.space, childWithin(frontier, limits).architecture));
-  return { child, choice: given.length > 0 ? 'most accurate within the budget' : 'most accurate' };
+  const limits = Object.fromEntries(given.map((name) => [name, parseBound(name, query[name]!)]));
+  const frontier = table ? frontierOnDevice(manifest.space, checkpoint.frontier, table) : frontierFor({ checkpoint, devices }, query.device);
+  const { architecture, costs } = childWithin(frontier, limits);
+  const child = describeChild(checkpoint, parseArchitecture(manifest.space, architecture));
+  return { child: { ...child, costs }, choice: given.length > 0 ? 'most accurate within the budget' : 'most accurate' };
+}
+
+/** The frontier with the latencies that a query means. */
+function frontierFor({ checkpoint, devices }: ChildSource, device: string | undefined): Frontier {
+  if (device === undefined) {
+    // Where one table was given and the checkpoint has no latencies, there is nothing else to mean.
+    const [only, ...others] = devices.values();
+    return only && others.length === 0 && !checkpoint.frontier.family.biggest.costs.latency ? only : checkpoint.frontier;
+  }
+  const frontier = devices.get(device);
+  if (frontier) return frontier;
+  const legal = [...devices.keys()];
+  throw new BignasError('PARAMETER_INVALID', `Expected \`device\` to be one that this server has a latency table of${legal.length > 0 ? `: ${legal.join(', ')}` : ' (it has none: start it with --latency-table)'}, got ${shown(device)}.`, {
+    parameter: 'device',
+    legal,
+  });
+}
+
+/** A latency table in a request's body. @throws BignasError LATENCY_TABLE_INVALID */
+export function readLatencyTable(body: Uint8Array): LatencyTable {
+  let data: unknown;
+  try {
+    data = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
+  } catch (error) {
+    throw new BignasError('LATENCY_TABLE_INVALID', `Expected the body to be a latency table in JSON (${(error as Error).message}).`);
+  }
+  return parseLatencyTable(data);
 }

@@ -2,6 +2,9 @@ import { rm } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import type { Logger } from 'pino';
 import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
+import type { Frontier } from '../src/checkpoint/frontier.js';
+import type { LatencyTable } from '../src/cost/latency.js';
+import { frontierOnDevice } from '../src/search/devices.js';
 import { Admission } from './admission.js';
 import { bundleFolder } from './bundleFolder.js';
 import { Bundles } from './bundles.js';
@@ -29,6 +32,8 @@ export interface ServiceOptions {
   readonly maxImages?: number;
   /** Pixels of a request's images together, each counted before it is decoded. Default 50 million. */
   readonly maxPixels?: number;
+  /** Latencies of other devices, by which a query may choose. Default: none. */
+  readonly latencyTables?: readonly LatencyTable[];
   /** Milliseconds without progress after which a download is given up. Default 60 000. */
   readonly stalledMs?: number;
 }
@@ -36,6 +41,8 @@ export interface ServiceOptions {
 /** Everything that the routes use. */
 export interface Services {
   readonly checkpoint: Checkpoint;
+  /** The frontier with a device's latencies, by the device's name. */
+  readonly devices: ReadonlyMap<string, Frontier>;
   readonly children: Children;
   readonly bundles: Bundles;
   readonly images: readonly Thread<ImageRole>[];
@@ -57,6 +64,8 @@ const STATISTICS_BYTES = 64 * 2 ** 20;
 /** Starts the workers. Resolves when all are ready. @throws what keeps one from starting */
 export async function startServices(opened: Checkpoint, options: ServiceOptions, logger: Logger): Promise<Services> {
   const checkpoint = shareCheckpoint(opened);
+  const { space } = checkpoint.manifest;
+  const devices = new Map((options.latencyTables ?? []).map((table) => [table.device, frontierOnDevice(space, checkpoint.frontier, table)]));
   const metrics = new Metrics();
   metrics.sharedWeightBytes.set(sharedBytes(checkpoint).weights);
   metrics.checkpointInfo.set({ checkpoint: checkpoint.manifest.name, space: checkpoint.manifest.space.name, digest: checkpoint.digest }, 1);
@@ -121,7 +130,7 @@ export async function startServices(opened: Checkpoint, options: ServiceOptions,
   const admission = new Admission(options.queue, (count) => {
     metrics.requestsInFlight.set(count);
   });
-  return { checkpoint, children, bundles, images, build, run, admission, metrics, logger, options, draining: false, close };
+  return { checkpoint, devices, children, bundles, images, build, run, admission, metrics, logger, options, draining: false, close };
 }
 
 /** Half the processors, up to four: an image of the size that cameras make takes tens of milliseconds of one, its prediction a few. */

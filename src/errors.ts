@@ -8,6 +8,8 @@ export const errorCatalogue = {
   ARCHITECTURE_UNKNOWN: { status: 404, title: 'No architecture of that name or id' },
   BUDGET_MALFORMED: { status: 400, title: 'The budget cannot be read' },
   BUDGET_TOO_SMALL: { status: 422, title: 'No child fits the budget' },
+  LATENCY_TABLE_INVALID: { status: 400, title: 'The latency table cannot be used' },
+  COST_UNKNOWN: { status: 422, title: 'No child has that cost' },
   PARAMETER_INVALID: { status: 400, title: 'A request parameter is not legal' },
   BODY_EMPTY: { status: 400, title: 'The request has no image' },
   BODY_MALFORMED: { status: 400, title: 'The request body cannot be read' },

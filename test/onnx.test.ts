@@ -9,7 +9,7 @@ import { parameters, type Graph } from '../src/graph/graph.js';
 import type { Statistics } from '../src/graph/statistics.js';
 import type { SharedWeights } from '../src/graph/weights.js';
 import { loadModel, onnxEngine } from '../src/onnx/engine.js';
-import { foldableBatchNorms } from '../src/onnx/fold.js';
+import { foldableBatchNorms } from '../src/graph/folding.js';
 import { onnxModel } from '../src/onnx/model.js';
 import { biggest, formatArchitecture } from '../src/space/architecture.js';
 import { cifar10 } from '../src/space/presets/cifar10.js';

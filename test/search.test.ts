@@ -259,7 +259,7 @@ describe('a search of a checkpoint', () => {
     const search = (checkpoint: Checkpoint, more: Partial<SearchOptions> = {}): ReturnType<typeof searchSession> =>
       searchSession({
         checkpoint, dataset, evaluator, output: join(root, 'tiny-search'), images: { split: 'validation', images: 30 }, budgets: [{ params: 3000 }],
-        evaluations: 10, seed: 1, predictor: true, random: 2, compare: true, test: true, write: true, signal: new AbortController().signal, report: () => undefined, ...more,
+        evaluations: 10, seed: 1, predictor: true, random: 2, compare: true, test: true, latency: true, write: true, signal: new AbortController().signal, report: () => undefined, ...more,
       });
     try {
       await assert.rejects(search(before, { dataset: { ...dataset, digest: '1'.repeat(64) } }), { code: 'SEARCH_MISMATCH' });

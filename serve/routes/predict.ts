@@ -14,14 +14,14 @@ export function predictRoute(services: Services): Route {
   const labels = checkpoint.manifest.dataset.classes;
   return {
     path: '/predict',
-    summary: 'classify images: a JPEG, PNG or WebP, a form of several, or JSON; ?arch= or ?flops=, ?params=, ?top=',
+    summary: 'classify images: a JPEG, PNG or WebP, a form of several, or JSON; ?arch= or a budget (?flops=, ?params=, ?bytes=, ?memory=, ?latency=), ?top=',
     post: [
       // What is wrong with the request's head is said before its body is read.
       function check(request, response, next) {
         const query = parseQuery(predictQuery, request.query);
         const contentType = request.get('content-type');
         bodyKind(contentType);
-        response.locals['asked'] = { ...childOf(checkpoint, query), top: Number(query.top), contentType } satisfies Asked;
+        response.locals['asked'] = { ...childOf(services, query), top: Number(query.top), contentType } satisfies Asked;
         admission.check();
         next();
       },

@@ -1,50 +1,72 @@
 import { finished } from 'node:stream/promises';
-import type { Response } from 'express';
+import type { Request, Response } from 'express';
 import { BignasError, shown } from '../../src/errors.js';
+import { BodyRoom, readBody } from '../body.js';
 import type { BundleFile } from '../bundles.js';
 import { nameLabel } from '../metrics.js';
-import { bundleFormats, childOf, parseQuery, sliceQuery } from '../schemas.js';
+import { bundleFormats, childOf, parseQuery, readLatencyTable, sliceQuery, type ChildQuery, type ChosenChild } from '../schemas.js';
 import type { Services } from '../services.js';
 import type { Route } from './route.js';
 
 /** Milliseconds without progress after which a download is given up. */
 const STALLED_MS = 60_000;
 
-/** `GET /slice`: the child that the query asks for, as a bundle to deploy. Strong ETag, Range, HEAD; the same bytes every time. */
-export function sliceRoute({ checkpoint, bundles, admission, metrics, options }: Services): Route {
-  const space = checkpoint.manifest.space.name;
+/** Bytes of a latency table that a client brings. */
+const TABLE_BYTES = 8 * 2 ** 20;
+
+/**
+ * `GET /slice`: the child that the query asks for, as a bundle to deploy. Strong ETag, Range, HEAD; the same bytes every time. `POST /slice`: the same
+ * by the latencies of the client's own device, whose table is the body.
+ */
+export function sliceRoute(services: Services): Route {
+  const room = new BodyRoom(4 * TABLE_BYTES);
+  const ask = (request: Request): ChildQuery & { readonly format: string } => {
+    const query = parseQuery(sliceQuery, request.query);
+    if ((bundleFormats as readonly string[]).includes(query.format)) return query;
+    throw new BignasError('FORMAT_UNKNOWN', `Expected \`format\` to be ${bundleFormats.join(', ')}, got ${shown(query.format)}.`, {
+      parameter: 'format',
+      legal: bundleFormats,
+    });
+  };
   return {
     path: '/slice',
-    summary: 'download a child as a bundle: ?arch= or ?flops=, ?params=; ?format=onnx',
+    summary: 'download a child as a bundle: ?arch= or a budget (?flops=, ?params=, ?bytes=, ?memory=, ?latency=); ?format=onnx. POST: ?latency= by the latency table in the body',
     get: [
       async function slice(request, response) {
-        const query = parseQuery(sliceQuery, request.query);
-        if (!(bundleFormats as readonly string[]).includes(query.format))
-          throw new BignasError('FORMAT_UNKNOWN', `Expected \`format\` to be ${bundleFormats.join(', ')}, got ${shown(query.format)}.`, {
-            parameter: 'format',
-            legal: bundleFormats,
-          });
-        const { child } = childOf(checkpoint, query);
-        const leave = admission.enter();
-        try {
-          await bundles.use(child, async (bundle) => {
-            leave(); // sending computes nothing
-            await sendBundle(response, bundles.folder, bundle, options.stalledMs ?? STALLED_MS, {
-              ETag: `"${bundle.sha256}"`,
-              // The child of a budget may be another tomorrow: kept, but asked about each time.
-              'Cache-Control': 'public, no-cache',
-              'Content-Type': 'application/zip',
-              'Content-Location': `/slice?arch=${child.architecture}&format=${query.format}`,
-              'Content-Disposition': `attachment; filename="bignas-${space}-${child.id}.zip"`,
-            });
-          });
-        } finally {
-          leave();
-        }
-        metrics.slices.inc({ name: nameLabel(child.name) });
+        const query = ask(request);
+        await answerBundle(services, response, childOf(services, query), query.format);
+      },
+    ],
+    post: [
+      async function sliceForDevice(request, response) {
+        const query = ask(request);
+        if (query.latency === undefined || query.device !== undefined)
+          throw new BignasError('PARAMETER_INVALID', 'Expected `latency` and no `device`: the table in the body is that of your own device. Without a table, ask by GET.', { parameter: 'latency' });
+        const table = readLatencyTable(await readBody(request, TABLE_BYTES, room));
+        await answerBundle(services, response, childOf(services, query, table), query.format);
       },
     ],
   };
+}
+
+async function answerBundle({ checkpoint, bundles, admission, metrics, options }: Services, response: Response, { child }: ChosenChild, format: string): Promise<void> {
+  const leave = admission.enter();
+  try {
+    await bundles.use(child, async (bundle) => {
+      leave(); // sending computes nothing
+      await sendBundle(response, bundles.folder, bundle, options.stalledMs ?? STALLED_MS, {
+        ETag: `"${bundle.sha256}"`,
+        // The child of a budget may be another tomorrow: kept, but asked about each time.
+        'Cache-Control': 'public, no-cache',
+        'Content-Type': 'application/zip',
+        'Content-Location': `/slice?arch=${child.architecture}&format=${format}`,
+        'Content-Disposition': `attachment; filename="bignas-${checkpoint.manifest.space.name}-${child.id}.zip"`,
+      });
+    });
+  } finally {
+    leave();
+  }
+  metrics.slices.inc({ name: nameLabel(child.name) });
 }
 
 /**

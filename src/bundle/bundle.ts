@@ -49,6 +49,9 @@ function describeBundle({ manifest, digest }: Pick<Checkpoint, 'manifest' | 'dig
     costs: {
       flops: { ...costs.flops, unit: 'multiply-adds an image' },
       params: { ...costs.params, unit: 'trainable parameters' },
+      bytes: { ...costs.bytes, value: child.model.length, how: 'measured', unit: 'bytes of the ONNX model' },
+      memory: { ...costs.memory, unit: 'peak bytes of activations of one image' },
+      ...(costs.latency && { latency: { ...costs.latency, unit: 'seconds for one image' } }),
     },
     accuracy,
     test,

@@ -1,6 +1,5 @@
-import { frontierChildren, type Checkpoint } from '../checkpoint/checkpoint.js';
+import { costsOf, frontierChildren, type Checkpoint } from '../checkpoint/checkpoint.js';
 import { familyNames, type ChildRecord, type FamilyName } from '../checkpoint/frontier.js';
-import { costOf } from '../cost/cost.js';
 import { buildGraph } from '../graph/buildGraph.js';
 import { architectureId, formatArchitecture, type Architecture } from '../space/architecture.js';
 
@@ -31,13 +30,8 @@ export function describeChild(checkpoint: Pick<Checkpoint, 'manifest' | 'frontie
     architecture: formatArchitecture(architecture),
     name: familyNames.find((name) => frontier.family[name].id === id),
     resolution: architecture.resolution,
-    costs: record?.costs ?? counted(checkpoint, architecture),
+    costs: record?.costs ?? costsOf(buildGraph(manifest.space, architecture)),
     accuracy: record?.accuracy ?? null,
     test: score === undefined ? null : { value: score, images: manifest.scores!.images },
   };
-}
-
-function counted({ manifest }: Pick<Checkpoint, 'manifest'>, architecture: Architecture): ChildRecord['costs'] {
-  const { flops, params } = costOf(buildGraph(manifest.space, architecture));
-  return { flops: { value: flops, how: 'measured' }, params: { value: params, how: 'measured' } };
 }

@@ -1,10 +1,10 @@
 import { z } from 'zod';
-import { accuracySchema, childRecordSchema, familyNames } from '../checkpoint/frontier.js';
+import { accuracySchema, childRecordSchema, costsSchema, familyNames } from '../checkpoint/frontier.js';
 import { preprocessingSchema } from '../data/preprocess.js';
 
 export const bundleFormat = 'bignas-bundle';
-/** A reader takes its own version and older ones. */
-export const bundleVersion = 1;
+/** A reader takes its own version and older ones. 2: bytes, memory and latency. */
+export const bundleVersion = 2;
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/, 'expected a hex SHA-256');
 
@@ -25,8 +25,11 @@ export const bundleManifestSchema = z.strictObject({
   name: z.enum(familyNames).nullable().describe('name in the family, where it has one'),
   space: z.strictObject({ name: z.string(), digest }),
   costs: z.strictObject({
-    flops: childRecordSchema.shape.costs.shape.flops.extend({ unit: z.literal('multiply-adds an image') }),
-    params: childRecordSchema.shape.costs.shape.params.extend({ unit: z.literal('trainable parameters') }),
+    flops: costsSchema.shape.flops.extend({ unit: z.literal('multiply-adds an image') }),
+    params: costsSchema.shape.params.extend({ unit: z.literal('trainable parameters') }),
+    bytes: costsSchema.shape.bytes.extend({ unit: z.literal('bytes of the ONNX model') }),
+    memory: costsSchema.shape.memory.extend({ unit: z.literal('peak bytes of activations of one image') }),
+    latency: costsSchema.shape.latency.unwrap().extend({ unit: z.literal('seconds for one image') }).optional(),
   }),
   accuracy: accuracySchema.nullable().describe('expected top-1 accuracy, a fraction; null where nobody measured it'),
   test: z

@@ -10,7 +10,7 @@ import type { ChannelStatistics, Statistics } from '../graph/statistics.js';
 import { SharedWeights } from '../graph/weights.js';
 import { parseArchitecture, architectureId } from '../space/architecture.js';
 import { writeFolderAtomic } from '../files/atomic.js';
-import { frontierSchema, type ChildRecord, type Frontier } from './frontier.js';
+import { storedFrontierSchema, type ChildRecord, type Costs, type Frontier } from './frontier.js';
 import { checkpointFiles, checkpointFormat, checkpointVersion, manifestSchema, type CheckpointFile, type Manifest } from './manifest.js';
 import { decodeSafetensors, encodeSafetensors, type Tensor, type Tensors } from './safetensors.js';
 
@@ -147,16 +147,38 @@ function readCrops(manifest: Manifest, tensors: Tensors): CalibrationCrops {
 }
 
 function readFrontier(manifest: Manifest, bytes: Uint8Array): Frontier {
-  const result = frontierSchema.safeParse(JSON.parse(Buffer.from(bytes).toString('utf8')));
+  const result = storedFrontierSchema.safeParse(JSON.parse(Buffer.from(bytes).toString('utf8')));
   if (!result.success) throw new Error(z.prettifyError(result.error));
-  for (const { id, architecture, costs } of frontierChildren(result.data)) {
-    const parsed = parseArchitecture(manifest.space, architecture);
-    const expected = architectureId(manifest.space, parsed);
-    if (id !== expected) throw new Error(`the id of ${architecture} is ${expected}, the file says ${id}`);
-    for (const [cost, value] of Object.entries(costOf(buildGraph(manifest.space, parsed))) as ['flops' | 'params', number][])
-      if (costs[cost].value !== value) throw new Error(`the ${cost} of ${architecture} are ${value}, the file says ${costs[cost].value}`);
-  }
-  return result.data;
+  const { family, front } = result.data;
+  const checked = (child: StoredChild): ChildRecord => ({ ...child, costs: { ...checkedCosts(manifest, child), ...(child.costs.latency && { latency: child.costs.latency }) } });
+  return {
+    family: Object.fromEntries(Object.entries(family).map(([name, child]) => [name, checked(child)])) as Frontier['family'],
+    front: front.map(checked) as [ChildRecord, ...ChildRecord[]],
+  };
+}
+
+type StoredChild = z.infer<typeof storedFrontierSchema>['front'][number];
+
+/** A child's costs by its graph, with which those of the file must agree where they are exact. */
+function checkedCosts({ space }: Manifest, { id, architecture, costs }: StoredChild): Costs {
+  const parsed = parseArchitecture(space, architecture);
+  const expected = architectureId(space, parsed);
+  if (id !== expected) throw new Error(`the id of ${architecture} is ${expected}, the file says ${id}`);
+  const computed = costsOf(buildGraph(space, parsed));
+  for (const cost of ['flops', 'params'] as const)
+    if (costs[cost].value !== computed[cost].value) throw new Error(`the ${cost} of ${architecture} are ${computed[cost].value}, the file says ${costs[cost].value}`);
+  return computed;
+}
+
+/** A graph's costs as a frontier has them. */
+export function costsOf(graph: Graph): Costs {
+  const { flops, params, bytes, memory } = costOf(graph);
+  return {
+    flops: { value: flops, how: 'measured' },
+    params: { value: params, how: 'measured' },
+    bytes: { value: bytes, how: 'predicted' },
+    memory: { value: memory, how: 'predicted' },
+  };
 }
 
 /** Calibrated statistics by id, from safetensors entries: every name, shape and value is checked. */

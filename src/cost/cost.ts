@@ -1,4 +1,6 @@
 import { elements, parameters, type Graph, type GraphNode } from '../graph/graph.js';
+import { modelBytes } from './bytes.js';
+import { peakActivationBytes } from './memory.js';
 
 /** Multiply-adds of one image through one node, counted as the paper counts "FLOPs": convolutions and dense layers only. */
 export function nodeFlops(node: GraphNode): number {
@@ -27,12 +29,18 @@ export function params(graph: Graph): number {
   return parameters(graph).reduce((sum, parameter) => sum + elements(parameter.size), 0);
 }
 
-/** What a child costs: multiply-adds of one image, and trainable parameters. */
+/** What a child costs, whatever runs it. */
 export interface Cost {
+  /** Multiply-adds of one image. */
   readonly flops: number;
+  /** Trainable parameters. */
   readonly params: number;
+  /** Of its ONNX model, nearly. */
+  readonly bytes: number;
+  /** Peak bytes of activations of one image. */
+  readonly memory: number;
 }
 
 export function costOf(graph: Graph): Cost {
-  return { flops: flops(graph), params: params(graph) };
+  return { flops: flops(graph), params: params(graph), bytes: modelBytes(graph), memory: peakActivationBytes(graph) };
 }

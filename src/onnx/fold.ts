@@ -1,22 +1,6 @@
-import { inputsOf, type BatchNorm, type Graph } from '../graph/graph.js';
+import type { BatchNorm } from '../graph/graph.js';
 import type { ChannelStatistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
-
-/**
- * The batch norms that vanish into the convolution before them, by that convolution's name: those that alone read its output. (The
- * graph's convolutions have no bias and no activation of their own.)
- */
-export function foldableBatchNorms(graph: Graph): ReadonlyMap<string, BatchNorm> {
-  const readers = new Map<string, number>();
-  for (const input of graph.nodes.flatMap(inputsOf)) readers.set(input, (readers.get(input) ?? 0) + 1);
-  const convolutions = new Set(graph.nodes.filter(({ op }) => op === 'conv2d' || op === 'depthwiseConv2d').map(({ name }) => name));
-  const foldable = new Map<string, BatchNorm>();
-  for (const node of graph.nodes) {
-    if (node.op !== 'batchNorm') continue;
-    if (convolutions.has(node.input) && readers.get(node.input) === 1) foldable.set(node.input, node);
-  }
-  return foldable;
-}
 
 /**
  * The convolution that equals `kernel` followed by the batch norm: kernel · γ / √(σ² + ε) and bias β − μ · γ / √(σ² + ε), in double

@@ -1,9 +1,10 @@
+import { foldableBatchNorms } from '../graph/folding.js';
 import type { Graph } from '../graph/graph.js';
 import { checkStatistics, type Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { OnnxBuilder, type ModelOptions } from './builder.js';
 import { emitGraph, INPUT, type Normalisation } from './emit.js';
-import { foldableBatchNorms, foldBatchNorm } from './fold.js';
+import { foldBatchNorm } from './fold.js';
 import { batchOf, floatAttribute } from './proto.js';
 
 /** Name of the outputs: logits and their softmax, both [N, classes]. */

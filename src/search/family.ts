@@ -1,5 +1,6 @@
-import { familyNames, type ChildRecord, type FamilyName, type Frontier } from '../checkpoint/frontier.js';
-import { costOf, flops } from '../cost/cost.js';
+import { costNames, familyNames, type ChildRecord, type FamilyName, type Frontier } from '../checkpoint/frontier.js';
+import { costsOf } from '../checkpoint/checkpoint.js';
+import { flops } from '../cost/cost.js';
 import { buildGraph } from '../graph/buildGraph.js';
 import { architectureId, biggest, formatArchitecture, smallest, type Architecture } from '../space/architecture.js';
 import { imagenet } from '../space/presets/imagenet.js';
@@ -20,11 +21,10 @@ export function familyBudgets(space: SearchSpace): Readonly<Record<keyof typeof 
 
 /** A child's record: its id, canonical text and costs; `accuracy` null where it has not been measured. */
 export function recordOf(space: SearchSpace, architecture: Architecture, accuracy: ChildRecord['accuracy'] = null): ChildRecord {
-  const cost = costOf(buildGraph(space, architecture));
   return {
     id: architectureId(space, architecture),
     architecture: formatArchitecture(architecture),
-    costs: { flops: { value: cost.flops, how: 'measured' }, params: { value: cost.params, how: 'measured' } },
+    costs: costsOf(buildGraph(space, architecture)),
     accuracy,
   };
 }
@@ -48,7 +48,7 @@ export function frontierOf(space: SearchSpace, children: readonly ChildRecord[])
     return children.filter((child) => fits(child, { flops: budgets[name] })).sort(byAccuracy)[0]!;
   };
   const family = Object.fromEntries(familyNames.map((name) => [name, member(name)])) as Frontier['family'];
-  const front = [...paretoFront(children, 'flops'), ...paretoFront(children, 'params')];
+  const front = costNames.flatMap((cost) => paretoFront(children, cost));
   const unique = [...new Map(front.map((child) => [child.id, child])).values()];
   return { family, front: unique.sort((a, b) => a.costs.flops.value - b.costs.flops.value || (a.id < b.id ? -1 : 1)) };
 }

@@ -1,4 +1,4 @@
-import type { ChildRecord } from '../checkpoint/frontier.js';
+import type { ChildRecord, CostName } from '../checkpoint/frontier.js';
 import type { SplitSource } from '../data/dataset.js';
 import { key } from '../random.js';
 import { architectureId, formatArchitecture, parseArchitecture, type Architecture } from '../space/architecture.js';
@@ -139,7 +139,7 @@ function chooseMutation({ target, known, taken, measuring, model, keys }: {
 
 /** How much of a budget a child uses: of the bound that it uses most. */
 function use({ costs }: ChildRecord, target: Budget): number {
-  return Math.max(...Object.entries(target).map(([cost, limit]) => costs[cost as keyof Budget].value / limit));
+  return Math.max(...Object.entries(target).map(([cost, limit]) => (costs[cost as CostName]?.value ?? 0) / limit));
 }
 
 /** A measured child as a predictor takes it. */

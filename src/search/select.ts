@@ -1,8 +1,8 @@
-import type { ChildRecord, Frontier } from '../checkpoint/frontier.js';
+import type { ChildRecord, CostName, Frontier } from '../checkpoint/frontier.js';
 import { frontierChildren } from '../checkpoint/checkpoint.js';
 
 /** Upper bounds on a child's cost; absent ones do not bound. */
-export type Budget = Readonly<Partial<Record<keyof ChildRecord['costs'], number>>>;
+export type Budget = Readonly<Partial<Record<CostName, number>>>;
 
 /** Better first: the more accurate; where that is equal or unknown, the one of more multiply-adds, then the id, so that the order is total. */
 export function byAccuracy(a: ChildRecord, b: ChildRecord): number {
@@ -10,8 +10,9 @@ export function byAccuracy(a: ChildRecord, b: ChildRecord): number {
   return value(b) - value(a) || b.costs.flops.value - a.costs.flops.value || (a.id < b.id ? -1 : 1);
 }
 
+/** A child whose cost is not known does not fit. */
 export function fits(child: ChildRecord, budget: Budget): boolean {
-  return Object.entries(budget).every(([cost, limit]) => child.costs[cost as keyof Budget].value <= limit);
+  return Object.entries(budget).every(([cost, limit]) => (child.costs[cost as CostName]?.value ?? Infinity) <= limit);
 }
 
 /** The most accurate child of the frontier within every bound, or undefined where none fits. */
@@ -27,9 +28,10 @@ function beats(child: ChildRecord, best: ChildRecord): boolean {
   return (child.accuracy?.value ?? -1) > (best.accuracy?.value ?? -1);
 }
 
-/** The children that no other beats: in ascending cost, each more accurate than all before it. */
-export function paretoFront(children: readonly ChildRecord[], cost: keyof Budget): ChildRecord[] {
-  const ascending = [...children].sort((a, b) => a.costs[cost].value - b.costs[cost].value || byAccuracy(a, b));
+/** The children that no other beats: in ascending cost, each more accurate than all before it. Those whose cost is not known are left out. */
+export function paretoFront(children: readonly ChildRecord[], cost: CostName): ChildRecord[] {
+  const known = children.filter(({ costs }) => costs[cost] !== undefined);
+  const ascending = known.sort((a, b) => a.costs[cost]!.value - b.costs[cost]!.value || byAccuracy(a, b));
   const front: ChildRecord[] = [];
   for (const child of ascending) {
     const best = front.at(-1);

@@ -1,17 +1,22 @@
 import { mkdir } from 'node:fs/promises';
+import { hostname } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { contentOf, frontierChildren, json, writeCheckpoint, type Checkpoint } from '../checkpoint/checkpoint.js';
-import { familyNames, type ChildRecord, type FamilyName, type Frontier } from '../checkpoint/frontier.js';
+import { familyNames, type ChildRecord, type Costs, type FamilyName, type Frontier } from '../checkpoint/frontier.js';
 import type { Manifest } from '../checkpoint/manifest.js';
 import type { Dataset, Split } from '../data/dataset.js';
 import { BignasError } from '../errors.js';
 import { writeFileAtomic } from '../files/atomic.js';
 import { alone } from '../files/lock.js';
 import { writePlot } from '../plot/plot.js';
+import { latencyPredictor, type LatencyTable } from '../cost/latency.js';
+import { buildGraph } from '../graph/buildGraph.js';
 import type { Statistics } from '../graph/statistics.js';
-import { parseArchitecture } from '../space/architecture.js';
+import { measureLatency } from '../onnx/latency.js';
+import { parseArchitecture, type Architecture } from '../space/architecture.js';
 import { coarseGrid, paperGrid } from './coarse.js';
 import { compareWithRandom, randomChildrenAt, scalings, type RandomComparison } from './compare.js';
+import { mapped } from './devices.js';
 import type { Evaluator } from './evaluator.js';
 import { frontierOf, recordOf } from './family.js';
 import { plotChildren, type PlottedChildren } from './plots.js';
@@ -42,6 +47,10 @@ export interface SearchOptions {
   readonly compare: boolean;
   /** Whether to measure the chosen children on the test images, in the end. */
   readonly test: boolean;
+  /** Latencies of a device, among the costs that are searched. */
+  readonly latencyTable?: LatencyTable;
+  /** Whether to measure the latency of the chosen children on this machine, one thread, in the end. */
+  readonly latency: boolean;
   /** Whether to write the frontier into the checkpoint. */
   readonly write: boolean;
   readonly signal: AbortSignal;
@@ -111,7 +120,14 @@ class SearchSession {
   ) {
     const { checkpoint, evaluator, images, signal } = options;
     const { space } = checkpoint.manifest;
-    this.#measuring = { space, evaluator, store, split: split.source, images, signal, recordOf: (architecture, accuracy) => recordOf(space, architecture, accuracy) };
+    const { latencyTable: table } = options;
+    const predict = table && latencyPredictor(table);
+    const latencyOf = (architecture: Architecture): Pick<Costs, 'latency'> => (predict ? { latency: { value: predict(buildGraph(space, architecture)).seconds, how: 'predicted', device: table!.device } } : {});
+    const record: Measuring['recordOf'] = (architecture, accuracy) => {
+      const counted = recordOf(space, architecture, accuracy);
+      return { ...counted, costs: { ...counted.costs, ...latencyOf(architecture) } };
+    };
+    this.#measuring = { space, evaluator, store, split: split.source, images, signal, recordOf: record };
   }
 
   async run(): Promise<SearchReport> {
@@ -126,7 +142,7 @@ class SearchSession {
 
     // 2. The frontier: with the children that earlier searches wrote into the checkpoint, so that none makes it worse.
     const found = [...coarse, ...mutated];
-    const frontier = frontierOf(space, [...found, ...this.#earlier(found)]);
+    const frontier = await this.#timed(frontierOf(space, [...found, ...this.#earlier(found)]));
 
     // 3. What it is worth: against random children, against scaling one architecture.
     const samples = found.map((child) => sampleOf(space, child));
@@ -217,6 +233,21 @@ class SearchSession {
     report(`Measuring ${children.length} chosen children on the ${dataset.splits.test.count} test images, which decide nothing.`);
     const scored = await this.#onTest(children);
     return { split: 'test', images: dataset.splits.test.count, accuracy: Object.fromEntries(scored.map(({ id, accuracy }) => [id, accuracy!.value])) };
+  }
+
+  /** The frontier with latencies measured here, where that is asked for. */
+  async #timed(frontier: Frontier): Promise<Frontier> {
+    const { latency, signal, report, checkpoint } = this.options;
+    if (!latency) return frontier;
+    const { space } = checkpoint.manifest;
+    const children = frontierChildren(frontier);
+    report(`Measuring the latency of ${children.length} chosen children, one thread.`);
+    const seconds = new Map<string, number>();
+    for (const { id, architecture } of children) {
+      signal.throwIfAborted();
+      seconds.set(id, await measureLatency(buildGraph(space, parseArchitecture(space, architecture)), { threads: 1 }));
+    }
+    return mapped(frontier, (child) => ({ ...child, costs: { ...child.costs, latency: { value: seconds.get(child.id)!, how: 'measured', device: hostname() } } }));
   }
 
   /** Children of the checkpoint's frontier that this search did not come by, measured on the same images. */
