@@ -56,6 +56,8 @@ export const runs: readonly Run[] = [
   supernet(base),
   supernet('he', { initialisation: 'he' }),
   ...[0, 3, 8, 10].map((percent) => supernet(`constant-${percent}`, { constantEnding: percent / 100 })),
+  supernet('cosine', { schedule: 'cosine' }),
+  supernet('linear', { schedule: 'linear' }),
   supernet('regularise-all', { regularisation: 'all' }),
   ...childNames.map((child): Run => ({ name: `alone-${child}`, training: { kind: 'alone', child }, options: {}, measured: [child] })),
   ...students.map((child): Run => ({ name: `frozen-${child}`, training: { kind: 'frozenTeacher', child }, options: {}, measured: [child], needs: teacher })),
@@ -81,7 +83,7 @@ export const rows: readonly Row[] = [
   { name: 'joint-teacher', reproduces: 'Table 3, trained from scratch with distillation from a teacher trained alongside', runs: named('joint-') },
   { name: 'fine-tuning', reproduces: 'Table 2', runs: [base, ...named('fine-tuning-')] },
   { name: 'initialisation', reproduces: 'Figures 4 and 5', runs: [base, 'he'] },
-  { name: 'schedule', reproduces: 'Figure 6 and the appendix', runs: ['constant-0', 'constant-3', base, 'constant-8', 'constant-10'] },
+  { name: 'schedule', reproduces: 'Figure 6 and the appendix', runs: ['constant-0', 'constant-3', base, 'constant-8', 'constant-10', 'cosine', 'linear'] },
   { name: 'regularisation', reproduces: 'Figure 7', runs: [base, 'regularise-all'] },
 ];
 

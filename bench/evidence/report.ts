@@ -41,7 +41,7 @@ async function resultsOf(folder: string, run: string): Promise<Result[]> {
 /** What the plot of a row calls its runs. */
 const plots: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   initialisation: { supernet: 'zero γ', he: 'He' },
-  schedule: { 'constant-0': 'exponential', 'constant-3': 'constant ending, 3 %', supernet: '5 %', 'constant-8': '8 %', 'constant-10': '10 %' },
+  schedule: { 'constant-0': 'exponential', 'constant-3': 'constant ending, 3 %', supernet: '5 %', 'constant-8': '8 %', 'constant-10': '10 %', cosine: 'cosine', linear: 'linear' },
   regularisation: { supernet: 'biggest only', 'regularise-all': 'all' },
 };
 
