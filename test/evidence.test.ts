@@ -97,7 +97,7 @@ test('a frozen teacher teaches its own answers, at its own resolution', async ()
 test('the report writes means and ranges between its markers, from results alone', async () => {
   const [docs, results] = [join(root, 'docs'), join(root, 'docs', 'evidence', 'results')];
   mkdirSync(results, { recursive: true });
-  const sections = ['table-3', 'table-2', 'initialisation', 'schedule', 'regularisation', 'runs'];
+  const sections = ['table-3', 'table-2', 'initialisation', 'schedule', 'regularisation', 'distillation', 'runs'];
   writeFileSync(join(docs, 'evidence.md'), `# Before\n${sections.map((name) => `<!-- ${name} -->\nold\n<!-- end of ${name} -->\n`).join('between\n')}after\n`);
   const result = (run: string, seed: number, of: number): Result => ({
     run, seed, space: 'cifar10-micro', recipe: recipeOf(runNamed(run), seed, 351), commit: 'abc', hardware: 'a processor', seconds: 60,

@@ -59,6 +59,7 @@ export const runs: readonly Run[] = [
   supernet('cosine', { schedule: 'cosine' }),
   supernet('linear', { schedule: 'linear' }),
   supernet('regularise-all', { regularisation: 'all' }),
+  supernet('labels', { distillation: 'labels' }),
   ...childNames.map((child): Run => ({ name: `alone-${child}`, training: { kind: 'alone', child }, options: {}, measured: [child] })),
   // The control of the distilled students, which are not regularised either: what is left between them is the teacher.
   ...students.map((child): Run => ({ name: `unregularised-${child}`, training: { kind: 'alone', child }, options: { dropout: 0, weightDecay: 0 }, measured: [child] })),
@@ -88,6 +89,7 @@ export const rows: readonly Row[] = [
   { name: 'initialisation', reproduces: 'Figures 4 and 5', runs: [base, 'he'] },
   { name: 'schedule', reproduces: 'Figure 6 and the appendix', runs: ['constant-0', 'constant-3', base, 'constant-8', 'constant-10', 'cosine', 'linear'] },
   { name: 'regularisation', reproduces: 'Figure 7', runs: [base, 'regularise-all'] },
+  { name: 'distillation', reproduces: 'section 3.1, in-place distillation against the labels', runs: [base, 'labels'] },
 ];
 
 export function runNamed(name: string): Run {

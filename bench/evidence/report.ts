@@ -44,6 +44,7 @@ const plots: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   initialisation: { supernet: 'zero γ', he: 'He' },
   schedule: { 'constant-0': 'exponential', 'constant-3': 'constant ending, 3 %', supernet: '5 %', 'constant-8': '8 %', 'constant-10': '10 %', cosine: 'cosine', linear: 'linear' },
   regularisation: { supernet: 'biggest only', 'regularise-all': 'all' },
+  distillation: { supernet: 'in-place', labels: 'labels' },
 };
 
 function tables(results: Results): Record<string, string> {
@@ -65,6 +66,7 @@ function tables(results: Results): Record<string, string> {
     initialisation: byRun('initialisation'),
     schedule: byRun('schedule'),
     regularisation: byRun('regularisation'),
+    distillation: byRun('distillation'),
     runs: summary(results),
   };
 }
