@@ -97,12 +97,12 @@ test('a frozen teacher teaches its own answers, at its own resolution', async ()
 test('the report writes means and ranges between its markers, from results alone', async () => {
   const [docs, results] = [join(root, 'docs'), join(root, 'docs', 'evidence', 'results')];
   mkdirSync(results, { recursive: true });
-  const sections = ['table-3', 'table-2', 'initialisation', 'schedule', 'regularisation', 'runs'];
+  const sections = ['table-3', 'table-2', 'initialisation', 'schedule', 'regularisation', 'distillation', 'runs'];
   writeFileSync(join(docs, 'evidence.md'), `# Before\n${sections.map((name) => `<!-- ${name} -->\nold\n<!-- end of ${name} -->\n`).join('between\n')}after\n`);
   const result = (run: string, seed: number, of: number): Result => ({
     run, seed, space: 'cifar10-micro', recipe: recipeOf(runNamed(run), seed, 351), commit: 'abc', hardware: 'a processor', seconds: 60,
     validation: [{ step: 351, accuracy: { biggest: of, smallest: of / 2 } }, { step: 702, accuracy: { biggest: of, smallest: of / 2 } }],
-    final: { validation: {}, test: Object.fromEntries(childNames.map((child, i) => [child, of - i / 100])) },
+    final: { validation: { biggest: of, smallest: of / 2 }, test: Object.fromEntries(childNames.map((child, i) => [child, of - i / 100])) },
   });
   const put = (r: Result): void => writeFileSync(resultFile(results, r.run, r.seed), JSON.stringify(r));
   put(result('supernet', 0, 0.6));
@@ -112,10 +112,13 @@ test('the report writes means and ranges between its markers, from results alone
   const text = readFileSync(join(docs, 'evidence.md'), 'utf8');
   assert.match(text, /\| zero γ \| 62\.0 \(60\.0–64\.0\) \| 61\.0 \(59\.0–63\.0\) /);
   assert.match(text, /\| He \| 50\.0 \(one seed\) /);
-  assert.match(text, /\| biggest \| 2\.09 \| 59\.0 \(57\.0–61\.0\) \| – \| – \| – \|/);
+  assert.match(text, /\| biggest \| 2\.09 \| 59\.0 \(57\.0–61\.0\) \| – \| – \| – \| – \|/);
   assert.match(text, /3 runs, 0\.1 hours of training steps; the longest run of the supernet took 1\.0 minutes\./);
   assert(text.startsWith('# Before\n') && text.endsWith('after\n') && !text.includes('old'));
-  assert.match(readFileSync(join(docs, 'evidence', 'initialisation.svg'), 'utf8'), />He<\/text>/);
+  const plot = readFileSync(join(docs, 'evidence', 'initialisation.svg'), 'utf8');
+  assert.match(plot, />He<\/text>/);
+  const ends = [...plot.matchAll(/<path [^>]*d="M[^"]+L(\S+),\S+?" stroke="#\w+" stroke-width="1.5"/g)].map(([, x]) => Number(x));
+  assert.deepEqual(ends, Array(6).fill(560), 'all curves go to the end of the run');
 
   writeFileSync(resultFile(results, 'he', 1), '{"run":"he"}');
   await assert.rejects(readResult(results, 'he', 1), /is no result/);

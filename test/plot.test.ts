@@ -75,6 +75,8 @@ test('several runs have a colour each, and one name each in the legend', async (
   ];
   const { svg } = await plotRuns(runs);
   for (const text of ['He &lt;init&gt;', 'zero γ', 'biggest', 'smallest']) assert.equal(svg.split(`>${text}</text>`).length, 2, text);
+  const legend = [...svg.matchAll(/<path [^>]*d="M-[\d.]+,0L[\d.]+,0"([^>]*)>/g)].map(([, rest]) => rest!.includes('stroke-dasharray="5,3"'));
+  assert.deepEqual(legend, [false, false, false, true], 'a stroke a run, then one for the biggest and a dashed one for the smallest');
   const drawn = curves(svg).map(({ colour, dashed, points }) => `${colour} ${dashed ? 'dashed' : 'solid'} ${points.length}`);
   assert.deepEqual(drawn.sort(), ['#0072b2 dashed 4', '#0072b2 solid 4', '#0072b2 solid 40', '#d55e00 dashed 8', '#d55e00 solid 80', '#d55e00 solid 8'].sort());
 });

@@ -98,7 +98,7 @@ test('a space at fault is refused with the field', () => {
   assert.throws(() => parseSpace({ ...tiny, stages: [{ ...tiny.stages[0], kernels: [4] }] }), /kernels must be odd and at least 3/);
   assert.throws(() => parseSpace({ ...tiny, stages: [{ ...tiny.stages[0], kernels: [1, 3] }] }), /kernels must be odd and at least 3/);
   assert.throws(() => parseSpace({ ...tiny, stages: [{ ...tiny.stages[0], depths: [1, 30_000_000] }] }), /depths/);
-  assert.throws(() => loadSpace('imagnet'), /imagenet, cifar10, tiny or a \.json file, got `imagnet`/);
+  assert.throws(() => loadSpace('imagnet'), /imagenet, cifar10, cifar10-micro, tiny or a \.json file, got `imagnet`/);
   assert.throws(() => loadSpace('/nowhere/space.json'), /cannot be read/);
 });
 

@@ -64,22 +64,26 @@ async function runRows(names: readonly string[], options: RunOptions): Promise<v
 
   const pending = new Map(missing.map((job) => [keyOf(job), job]));
   const running = new Set<Promise<void>>();
-  while (pending.size > 0 || running.size > 0) {
-    const underWay = running.size;
-    const ready = [...pending.values()].find(({ run: { needs }, seed }) => {
-      const needed = needs && keyOf({ run: runNamed(needs), seed });
-      return !needed || (!pending.has(needed) && !started.has(needed));
-    });
-    if (ready && underWay < options.jobs) {
-      const key = keyOf(ready);
-      pending.delete(key);
-      started.add(key);
-      const end = runJob(ready, options).then(() => {
-        started.delete(key);
-        running.delete(end);
+  try {
+    while (pending.size > 0 || running.size > 0) {
+      const underWay = running.size;
+      const ready = [...pending.values()].find(({ run: { needs }, seed }) => {
+        const needed = needs && keyOf({ run: runNamed(needs), seed });
+        return !needed || (!pending.has(needed) && !started.has(needed));
       });
-      running.add(end);
-    } else await Promise.race(running);
+      if (ready && underWay < options.jobs) {
+        const key = keyOf(ready);
+        pending.delete(key);
+        started.add(key);
+        const end = runJob(ready, options).then(() => {
+          started.delete(key);
+          running.delete(end);
+        });
+        running.add(end);
+      } else await Promise.race(running);
+    }
+  } finally {
+    await Promise.allSettled(running); // where one failed, those beside it still end: a second command would start them again
   }
 }
 

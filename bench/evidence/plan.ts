@@ -26,7 +26,7 @@ export const batch = 128;
 export type Training =
   /** The sandwich: one set of weights for all children. */
   | { readonly kind: 'supernet' }
-  /** One child alone, regularised, from the labels. */
+  /** One child alone, from the labels; regularised unless its options say otherwise. */
   | { readonly kind: 'alone'; readonly child: ChildName }
   /** One child alone from the soft labels of a teacher that was trained before and does not change: the biggest, trained alone. */
   | { readonly kind: 'frozenTeacher'; readonly child: ChildName }
@@ -56,8 +56,13 @@ export const runs: readonly Run[] = [
   supernet(base),
   supernet('he', { initialisation: 'he' }),
   ...[0, 3, 8, 10].map((percent) => supernet(`constant-${percent}`, { constantEnding: percent / 100 })),
+  supernet('cosine', { schedule: 'cosine' }),
+  supernet('linear', { schedule: 'linear' }),
   supernet('regularise-all', { regularisation: 'all' }),
+  supernet('labels', { distillation: 'labels' }),
   ...childNames.map((child): Run => ({ name: `alone-${child}`, training: { kind: 'alone', child }, options: {}, measured: [child] })),
+  // The control of the distilled students, which are not regularised either: what is left between them is the teacher.
+  ...students.map((child): Run => ({ name: `unregularised-${child}`, training: { kind: 'alone', child }, options: { dropout: 0, weightDecay: 0 }, measured: [child] })),
   ...students.map((child): Run => ({ name: `frozen-${child}`, training: { kind: 'frozenTeacher', child }, options: {}, measured: [child], needs: teacher })),
   ...students.map((child): Run => ({ name: `joint-${child}`, training: { kind: 'jointTeacher', child }, options: {}, measured: [child] })),
   ...students.flatMap((child) =>
@@ -77,12 +82,14 @@ const named = (prefix: string): string[] => runs.flatMap(({ name }) => (name.sta
 export const rows: readonly Row[] = [
   { name: 'sliced', reproduces: 'Table 3, the single-stage model', runs: [base] },
   { name: 'alone', reproduces: 'Table 3, trained from scratch without distillation', runs: named('alone-') },
+  { name: 'unregularised', reproduces: 'Table 3, a control: from scratch without distillation, not regularised, as students are not', runs: named('unregularised-') },
   { name: 'frozen-teacher', reproduces: 'Table 3, trained from scratch with distillation from a trained teacher', runs: named('frozen-') },
   { name: 'joint-teacher', reproduces: 'Table 3, trained from scratch with distillation from a teacher trained alongside', runs: named('joint-') },
   { name: 'fine-tuning', reproduces: 'Table 2', runs: [base, ...named('fine-tuning-')] },
   { name: 'initialisation', reproduces: 'Figures 4 and 5', runs: [base, 'he'] },
-  { name: 'schedule', reproduces: 'Figure 6 and the appendix', runs: ['constant-0', 'constant-3', base, 'constant-8', 'constant-10'] },
+  { name: 'schedule', reproduces: 'Figure 6 and the appendix', runs: ['constant-0', 'constant-3', base, 'constant-8', 'constant-10', 'cosine', 'linear'] },
   { name: 'regularisation', reproduces: 'Figure 7', runs: [base, 'regularise-all'] },
+  { name: 'distillation', reproduces: 'section 3.1, in-place distillation against the labels', runs: [base, 'labels'] },
 ];
 
 export function runNamed(name: string): Run {

@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { writeFileAtomic } from '../../src/files/atomic.js';
 import { flops } from '../../src/cost/cost.js';
@@ -26,6 +26,7 @@ export async function writeReport(docs: string, resultsFolder: string): Promise<
   const path = join(docs, 'evidence.md');
   let text = await readFile(path, 'utf8');
   for (const [section, table] of Object.entries(tables(results))) text = replaced(text, section, table);
+  await mkdir(join(docs, 'evidence'), { recursive: true });
   for (const [row, names] of Object.entries(plots)) {
     const runs = Object.entries(names).flatMap(([run, name]) => plotted(name, results.get(run)!));
     if (runs.length > 0) await writeFileAtomic(join(docs, 'evidence', `${row}.svg`), (await drawPlot(plotSpec(runs))).svg);
@@ -41,8 +42,9 @@ async function resultsOf(folder: string, run: string): Promise<Result[]> {
 /** What the plot of a row calls its runs. */
 const plots: Readonly<Record<string, Readonly<Record<string, string>>>> = {
   initialisation: { supernet: 'zero γ', he: 'He' },
-  schedule: { 'constant-0': 'exponential', 'constant-3': 'constant ending, 3 %', supernet: '5 %', 'constant-8': '8 %', 'constant-10': '10 %' },
+  schedule: { 'constant-0': 'exponential', 'constant-3': 'constant ending, 3 %', supernet: '5 %', 'constant-8': '8 %', 'constant-10': '10 %', cosine: 'cosine', linear: 'linear' },
   regularisation: { supernet: 'biggest only', 'regularise-all': 'all' },
+  distillation: { supernet: 'in-place', labels: 'labels' },
 };
 
 function tables(results: Results): Record<string, string> {
@@ -54,8 +56,8 @@ function tables(results: Results): Record<string, string> {
   };
   return {
     'table-3': table(
-      ['child', 'MFLOPs', 'sliced', 'alone', 'alone, trained teacher', 'alone, teacher trained alongside'],
-      childNames.map((child) => [child, megaflops(child), cell('supernet', child), cell(`alone-${child}`, child), cell(`frozen-${child}`, child), cell(`joint-${child}`, child)]),
+      ['child', 'MFLOPs', 'sliced', 'alone', 'alone, not regularised', 'alone, trained teacher', 'alone, teacher trained alongside'],
+      childNames.map((child) => [child, megaflops(child), cell('supernet', child), ...['alone', 'unregularised', 'frozen', 'joint'].map((side) => cell(`${side}-${child}`, child))]),
     ),
     'table-2': table(
       ['child', 'sliced', ...['25 %', '5 %', '1 %'].map((rate) => `+1 epoch at ${rate}`)],
@@ -64,6 +66,7 @@ function tables(results: Results): Record<string, string> {
     initialisation: byRun('initialisation'),
     schedule: byRun('schedule'),
     regularisation: byRun('regularisation'),
+    distillation: byRun('distillation'),
     runs: summary(results),
   };
 }
@@ -103,19 +106,20 @@ function replaced(text: string, section: string, content: string): string {
   return `${text.slice(0, from + begin.length)}\n${content}\n${text.slice(to)}`;
 }
 
-/** The mean of the seeds as one curve. */
+/** The mean of the seeds as one curve, up to the run's end. */
 function plotted(name: string, results: readonly Result[]): PlottedRun[] {
   const [first] = results;
   if (!first) return [];
-  const { stepsPerEpoch } = first.recipe;
+  const { steps, stepsPerEpoch } = first.recipe;
+  const curves = results.map(({ validation, final }) => [...validation.filter(({ step }) => step < steps), { step: steps, accuracy: final.validation }]);
   const mean = (values: readonly number[]): number => values.reduce((sum, v) => sum + v, 0) / values.length;
   return [
     {
       name,
-      accuracies: first.validation.flatMap(({ step }, i) =>
-        (['biggest', 'smallest'] as const).map((child) => ({ epoch: step / stepsPerEpoch, child, accuracy: mean(results.map(({ validation }) => validation[i]!.accuracy[child]!)) })),
+      accuracies: curves[0]!.flatMap(({ step }, i) =>
+        (['biggest', 'smallest'] as const).map((child) => ({ epoch: step / stepsPerEpoch, child, accuracy: mean(curves.map((curve) => curve[i]!.accuracy[child]!)) })),
       ),
-      rates: Array.from({ length: first.recipe.steps }, (_, step) => ({ epoch: (step + 1) / stepsPerEpoch, rate: learningRate(first.recipe, step) })),
+      rates: Array.from({ length: steps }, (_, step) => ({ epoch: (step + 1) / stepsPerEpoch, rate: learningRate(first.recipe, step) })),
     },
   ];
 }

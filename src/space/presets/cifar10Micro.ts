@@ -1,6 +1,6 @@
 import type { SearchSpace } from '../space.js';
 
-/** For experiments (docs/evidence.md): a run takes minutes on one core. 0.2 to 1.8 MFLOPs. */
+/** For experiments (docs/evidence.md): a run takes minutes on one core. 0.3 to 2.1 MFLOPs as trained. */
 export const cifar10Micro: SearchSpace = {
   name: 'cifar10-micro',
   classes: 10,

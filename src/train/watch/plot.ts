@@ -56,9 +56,10 @@ export function plotSpec(runs: readonly PlottedRun[]): TopLevelSpec {
 
   const domain = [0, Math.max(1, ...rates.map((point) => point.epoch))];
   const epoch = { field: 'epoch', type: 'quantitative', title: 'epoch', scale: { domain } } as const;
-  const byRun = { field: 'run', type: 'nominal', title: null, sort: names, scale: { domain: names, range: palette } } as const;
+  const legend = { symbolType: 'stroke' } as const; // a point has no dashes
+  const byRun = { field: 'run', type: 'nominal', title: null, sort: names, legend, scale: { domain: names, range: palette } } as const;
   const children = ['biggest', 'smallest'];
-  const byChild = { field: 'child', type: 'nominal', title: null, sort: children } as const;
+  const byChild = { field: 'child', type: 'nominal', title: null, sort: children, legend } as const;
   return {
     ...plotStyle,
     vconcat: [
@@ -67,7 +68,7 @@ export function plotSpec(runs: readonly PlottedRun[]): TopLevelSpec {
         height,
         data: { values: accuracies },
         // A curve that has just begun is a point.
-        mark: { type: 'line', strokeWidth: 1.5, point: accuracies.length <= 60 * runs.length ? { size: 16 } : false },
+        mark: { type: 'line', strokeWidth: 1.5, point: accuracies.length <= 60 * runs.length ? { size: 16, filled: false } : false },
         encoding: {
           x: epoch,
           y: { field: 'accuracy', type: 'quantitative', title: 'validation accuracy', axis: { format: '.0%' }, scale: { zero: false } },
