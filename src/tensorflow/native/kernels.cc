@@ -1,5 +1,7 @@
 // TensorFlow kernels for a training step on a CPU, each in as few passes over memory as it takes. Registered when the addon loads.
 // Activations are [n, h, w, c] and contiguous; rows = n · h · w.
+#include <cmath>
+
 #include "math.h"
 #include "op.h"
 #include "parallel.h"
@@ -7,21 +9,39 @@
 namespace bignas {
 namespace {
 
-constexpr int64_t kFlush = 64;  // rows summed in float before they join a double sum
+constexpr int64_t kRows = 64;  // taken group of channels by group, while they lie in a near cache; summed in float before they join a double
 
-// Per channel, two sums over all rows: row(r, a, b) adds row r to a and b. The same bits on any number of threads.
-template <class Row>
-void channelSums(int64_t rows, int64_t c, std::vector<double>& first, std::vector<double>& second, const Row& row) {
-  const Blocks blocks(rows, std::max<int64_t>(kFlush, 4096 / c));
+// Every row, some rows at a time: at(channel, lanes) gives what is done to a row of a group of channels. What it knows of the channels
+// stays in registers from row to row.
+template <class At>
+void channelPass(int64_t rows, int64_t c, const At& at) {
+  Blocks(rows, std::max<int64_t>(1, 4096 / c)).run([&](int64_t, int64_t from, int64_t to) {
+    for (int64_t begin = from; begin < to; begin += kRows) {
+      const int64_t end = std::min(to, begin + kRows);
+      channelGroups(c, [&](int64_t channel, auto lanes) {
+        const auto row = at(channel, lanes);
+        for (int64_t r = begin; r < end; r++) row(r);
+      });
+    }
+  });
+}
+
+// The same with two sums per channel: what at gives is called with (r, a, b), and adds row r to a and b. The same bits on any number of threads.
+template <class At>
+void channelSums(int64_t rows, int64_t c, std::vector<double>& first, std::vector<double>& second, const At& at) {
+  const Blocks blocks(rows, std::max<int64_t>(kRows, 4096 / c));
   std::vector<double> parts(blocks.count * 2 * c);
   blocks.run([&](int64_t block, int64_t from, int64_t to) {
-    std::vector<float> a(c), b(c);
     double* total = parts.data() + block * 2 * c;
-    for (int64_t r = from; r < to;) {
-      std::fill(a.begin(), a.end(), 0.0f);
-      std::fill(b.begin(), b.end(), 0.0f);
-      for (const int64_t end = std::min(to, r + kFlush); r < end; r++) row(r, a.data(), b.data());
-      for (int64_t i = 0; i < c; i++) total[i] += a[i], total[c + i] += b[i];
+    for (int64_t begin = from; begin < to; begin += kRows) {
+      const int64_t end = std::min(to, begin + kRows);
+      channelGroups(c, [&](int64_t channel, auto lanes) {
+        constexpr int L = decltype(lanes)::value;
+        const auto row = at(channel, lanes);
+        Floats<L> a = {}, b = {};
+        for (int64_t r = begin; r < end; r++) row(r, a, b);
+        for (int i = 0; i < L; i++) total[channel + i] += a[i], total[c + channel + i] += b[i];
+      });
     }
   });
   first.assign(c, 0.0);
@@ -59,13 +79,14 @@ void batchNorm(void* state, TF_OpKernelContext* context) {
 
   // Sums of x − x₀ and of its square, x₀ the first row: no cancellation where the mean is far from 0.
   std::vector<double> sum, square;
-  channelSums(rows, c, sum, square, [=](int64_t r, float* __restrict a, float* __restrict b) {
-    const float* __restrict in = x + r * c;
-    for (int64_t i = 0; i < c; i++) {
-      const float d = in[i] - x[i];
-      a[i] += d;
-      b[i] += d * d;
-    }
+  channelSums(rows, c, sum, square, [=](int64_t channel, auto lanes) {
+    constexpr int L = decltype(lanes)::value;
+    const Floats<L> origin = load<L>(x + channel);
+    return [=](int64_t r, Floats<L>& a, Floats<L>& b) {
+      const Floats<L> d = load<L>(x + r * c + channel) - origin;
+      a += d;
+      b += d * d;
+    };
   });
   std::vector<float> scale(c), shift(c);
   for (int64_t i = 0; i < c; i++) {
@@ -78,21 +99,13 @@ void batchNorm(void* state, TF_OpKernelContext* context) {
   }
   const float *s = scale.data(), *t = shift.data();
   const bool swish = attributes.swish;
-  Blocks(rows, std::max<int64_t>(1, 4096 / c)).run([=](int64_t, int64_t from, int64_t to) {
-    for (int64_t r = from; r < to; r++) {
-      const float* __restrict in = x + r * c;
-      float* __restrict out = y + r * c;
-      if (swish) {
-#pragma GCC ivdep
-        for (int64_t i = 0; i < c; i++) {
-          const float z = in[i] * s[i] + t[i];
-          out[i] = z * sigmoid(z);
-        }
-      } else {
-#pragma GCC ivdep
-        for (int64_t i = 0; i < c; i++) out[i] = in[i] * s[i] + t[i];
-      }
-    }
+  channelPass(rows, c, [=](int64_t channel, auto lanes) {
+    constexpr int L = decltype(lanes)::value;
+    const Floats<L> slope = load<L>(s + channel), offset = load<L>(t + channel);
+    return [=](int64_t r) {
+      const Floats<L> z = load<L>(x + r * c + channel) * slope + offset;
+      store<L>(y + r * c + channel, swish ? z * sigmoid<L>(z) : z);
+    };
   });
 }
 
@@ -108,31 +121,23 @@ void batchNormGrad(void* state, TF_OpKernelContext* context) {
   float *dx = call.output(0, shape), *dgamma = call.output(1, {c}), *dbeta = call.output(2, {c});
   if (!call.ok()) return;
 
-  // 1. dz, the gradient before the activation, into dx; its sum, and that of dz · x̂.
+  // 1. dz, the gradient before the activation, into dx where it is not dy; its sum, and that of dz · x̂.
   std::vector<double> sum, product;
-  channelSums(rows, c, sum, product, [=](int64_t r, float* __restrict a, float* __restrict b) {
-    const float* __restrict in = x + r * c;
-    const float* __restrict g = dy + r * c;
-    float* __restrict out = dx + r * c;
-    if (swish) {
-#pragma GCC ivdep
-      for (int64_t i = 0; i < c; i++) {
-        const float normal = (in[i] - mean[i]) * inverse[i];
-        const float z = gamma[i] * normal + beta[i];
-        const float sigma = sigmoid(z);
-        const float dz = g[i] * (sigma * (1.0f + z * (1.0f - sigma)));
-        out[i] = dz;
-        a[i] += dz;
-        b[i] += dz * normal;
+  channelSums(rows, c, sum, product, [=](int64_t channel, auto lanes) {
+    constexpr int L = decltype(lanes)::value;
+    const Floats<L> m = load<L>(mean + channel), v = load<L>(inverse + channel), slope = load<L>(gamma + channel), offset = load<L>(beta + channel);
+    return [=](int64_t r, Floats<L>& a, Floats<L>& b) {
+      const Floats<L> normal = (load<L>(x + r * c + channel) - m) * v;
+      Floats<L> dz = load<L>(dy + r * c + channel);
+      if (swish) {
+        const Floats<L> z = slope * normal + offset;
+        const Floats<L> sigma = sigmoid<L>(z);
+        dz *= sigma * (1.0f + z * (1.0f - sigma));
+        store<L>(dx + r * c + channel, dz);
       }
-    } else {
-#pragma GCC ivdep
-      for (int64_t i = 0; i < c; i++) {
-        out[i] = g[i];
-        a[i] += g[i];
-        b[i] += g[i] * ((in[i] - mean[i]) * inverse[i]);
-      }
-    }
+      a += dz;
+      b += dz * normal;
+    };
   });
   // 2. dx = γ · inverse · (dz − mean(dz) − x̂ · mean(dz · x̂)), as one multiply-add each of dz and x.
   std::vector<float> scale(c), slope(c), shift(c);
@@ -143,14 +148,14 @@ void batchNormGrad(void* state, TF_OpKernelContext* context) {
     slope[i] = -scale[i] * inverse[i] * static_cast<float>(product[i] / rows);
     shift[i] = -scale[i] * static_cast<float>(sum[i] / rows);
   }
-  const float *s = scale.data(), *k = slope.data(), *t = shift.data();
-  Blocks(rows, std::max<int64_t>(1, 4096 / c)).run([=](int64_t, int64_t from, int64_t to) {
-    for (int64_t r = from; r < to; r++) {
-      const float* __restrict in = x + r * c;
-      float* __restrict out = dx + r * c;
-#pragma GCC ivdep
-      for (int64_t i = 0; i < c; i++) out[i] = out[i] * s[i] + (in[i] - mean[i]) * k[i] + t[i];
-    }
+  const float *s = scale.data(), *k = slope.data(), *t = shift.data(), *from = swish ? dx : dy;
+  channelPass(rows, c, [=](int64_t channel, auto lanes) {
+    constexpr int L = decltype(lanes)::value;
+    const Floats<L> m = load<L>(mean + channel), ofDz = load<L>(s + channel), ofX = load<L>(k + channel), offset = load<L>(t + channel);
+    return [=](int64_t r) {
+      const int64_t at = r * c + channel;
+      store<L>(dx + at, load<L>(from + at) * ofDz + (load<L>(x + at) - m) * ofX + offset);
+    };
   });
 }
 
@@ -220,24 +225,23 @@ struct Depthwise {
 // One image's sum over output pixels of x · dy for L channels from `channel`: K² accumulators that stay in registers.
 template <int K, int L>
 void filterGradient(const Depthwise& d, const float* x, const float* dy, int64_t channel, float* total) {
-  typedef float Lanes __attribute__((vector_size(L * sizeof(float)), aligned(4)));
-  Lanes sums[K * K] = {};
+  Floats<L> sums[K * K] = {};
   for (int64_t oy = 0; oy < d.outH; oy++) {
     const int64_t y0 = oy * d.stride - d.top;
     for (int64_t ox = 0; ox < d.outW; ox++) {
       const int64_t x0 = ox * d.stride - d.left;
-      const Lanes g = *reinterpret_cast<const Lanes*>(dy + (oy * d.outW + ox) * d.c + channel);
+      const Floats<L> g = load<L>(dy + (oy * d.outW + ox) * d.c + channel);
       const float* from = x + (y0 * d.w + x0) * d.c + channel;
       if (y0 >= 0 && x0 >= 0 && y0 + K <= d.h && x0 + K <= d.w) {
 #pragma GCC unroll 7
         for (int ky = 0; ky < K; ky++)
 #pragma GCC unroll 7
-          for (int kx = 0; kx < K; kx++) sums[ky * K + kx] += *reinterpret_cast<const Lanes*>(from + (ky * d.w + kx) * d.c) * g;
+          for (int kx = 0; kx < K; kx++) sums[ky * K + kx] += load<L>(from + (ky * d.w + kx) * d.c) * g;
       } else {
         for (int ky = 0; ky < K; ky++)
           for (int kx = 0; kx < K; kx++)
             if (y0 + ky >= 0 && y0 + ky < d.h && x0 + kx >= 0 && x0 + kx < d.w)
-              sums[ky * K + kx] += *reinterpret_cast<const Lanes*>(from + (ky * d.w + kx) * d.c) * g;
+              sums[ky * K + kx] += load<L>(from + (ky * d.w + kx) * d.c) * g;
       }
     }
   }

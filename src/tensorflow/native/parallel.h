@@ -6,6 +6,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
 #include <mutex>
 #include <thread>
@@ -15,9 +16,13 @@ namespace bignas {
 
 class Pool {
  public:
-  // Never destroyed: its threads wait until the process ends.
+  // As many threads as TensorFlow's own pool has. Never destroyed: its threads wait until the process ends.
   static Pool& instance() {
-    static Pool* pool = new Pool(std::max(1u, std::thread::hardware_concurrency()));
+    static Pool* pool = [] {
+      const char* given = std::getenv("TF_NUM_INTRAOP_THREADS");
+      const int threads = given ? std::atoi(given) : 0;
+      return new Pool(threads > 0 ? threads : std::max(1u, std::thread::hardware_concurrency()));
+    }();
     return *pool;
   }
 
