@@ -112,8 +112,8 @@ describe('which child', () => {
 
   test('`arch` and a budget; unknown, doubled and malformed parameters', async () => {
     assert.match(problem(await post('?arch=M&flops=6M'), 'PARAMETER_INVALID').detail, /either `arch` or a budget/);
-    assert.deepEqual(problem(await post('?flop=6M'), 'PARAMETER_INVALID')['legal'], ['arch', 'flops', 'params', 'top']);
-    assert.deepEqual(problem(await get('/slice?top=3'), 'PARAMETER_INVALID')['legal'], ['arch', 'flops', 'params', 'format']);
+    assert.deepEqual(problem(await post('?flop=6M'), 'PARAMETER_INVALID')['legal'], ['arch', 'flops', 'params', 'bytes', 'memory', 'latency', 'device', 'top']);
+    assert.deepEqual(problem(await get('/slice?top=3'), 'PARAMETER_INVALID')['legal'], ['arch', 'flops', 'params', 'bytes', 'memory', 'latency', 'device', 'format']);
     assert.match(problem(await post('?arch=M&arch=S'), 'PARAMETER_INVALID').detail, /expected it once/);
     for (const top of ['0', '-1', '1.5', 'many', '']) assert.equal(problem(await post(`?top=${top}`), 'PARAMETER_INVALID')['parameter'], 'top');
     problem(await get('/space?x=1'), 'PARAMETER_INVALID');
@@ -230,7 +230,7 @@ describe('routes', () => {
     const response = await get('/predict');
     assert.deepEqual(problem(response, 'METHOD_NOT_ALLOWED')['legal'], ['POST', 'OPTIONS']);
     assert.equal(response.get('Allow'), 'POST, OPTIONS');
-    assert.equal((await request(server.url).delete('/slice')).get('Allow'), 'GET, HEAD, OPTIONS');
+    assert.equal((await request(server.url).delete('/slice')).get('Allow'), 'GET, HEAD, POST, OPTIONS');
     await request(server.url).options('/predict').expect(204).expect('Allow', 'POST, OPTIONS');
   });
 
