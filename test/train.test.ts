@@ -316,6 +316,14 @@ test('a run goes back three times at most, over all its sessions, and then stops
   }
 });
 
+test('replicas go back and stop as one process does', async () => {
+  // At this rate a few steps are enough for weights that are no numbers.
+  const { options, seen } = session('lost by two', 12, { recipe: { ...recipe(12), learningRate: { ...recipe(12).learningRate, initial: 1e30, warmup: 0 } }, replicas: 2 });
+  await assert.rejects(runSession(options), { code: 'LOSS_NOT_FINITE', message: /went back 3 times already/ });
+  assert.deepEqual(seen.rollbacks.map(({ to, salt }) => [to, salt]), [[0, 1], [0, 2], [0, 3]]);
+  assert.equal((await resumeRun(options.output)).state.step, 0);
+});
+
 test('a gradient that is not finite, or whose square is not, is found; a state that is not finite is never written', async () => {
   const state = initialState(new SharedWeights(sharedTensors(tiny)));
   const gradients = state.weights.like();

@@ -1,5 +1,7 @@
 import { fork, type ChildProcess } from 'node:child_process';
 import { availableParallelism } from 'node:os';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { BignasError, type ErrorCode } from '../errors.js';
 import { partGradients, type PartResult, type StepTask, type TrainingContext } from './part.js';
@@ -44,6 +46,16 @@ export function processReplicas(context: TrainingContext, count: number, threads
   };
 }
 
+/** What TensorFlow says whenever it starts, once a process: the process that trains has said it. */
+const startingLine = /^WARNING: All log messages before absl::InitializeLog|^I\d{4} .*(oneDNN custom operations are on|This TensorFlow binary is optimized)|^To enable the following instructions/;
+
+/** Writes what a replica says to this process's standard error, but for what each of them says when it starts. */
+function passOn(output: Readable): void {
+  createInterface({ input: output }).on('line', (line) => {
+    if (!startingLine.test(line)) process.stderr.write(`${line}\n`);
+  });
+}
+
 class ReplicaProcess {
   readonly #process: ChildProcess;
   readonly #ended: Promise<void>;
@@ -55,8 +67,9 @@ class ReplicaProcess {
       serialization: 'advanced', // typed arrays travel as bytes
       env: { ...process.env, TF_NUM_INTRAOP_THREADS: String(threads) },
       execArgv: [],
-      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      stdio: ['ignore', 'inherit', 'pipe', 'ipc'],
     });
+    passOn(this.#process.stderr!);
     this.#process.on('message', (answer: ReplicaAnswer) => {
       const pending = this.#pending;
       this.#pending = undefined;
