@@ -1,9 +1,13 @@
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { link, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { createInterface } from 'node:readline';
 import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { peakOfTree } from '../../bench/train/side.js';
 import { photo, put } from '../support/photoFolder.js';
 
 const root = await mkdtemp(join(tmpdir(), 'bignas-memory-'));
@@ -32,17 +36,44 @@ const script = `
   const { train, validation, test } = dataset.splits;
   console.log(JSON.stringify({ images: train.count + validation.count + test.count, peak: process.resourceUsage().maxRSS }));`;
 
-test('a folder of 50,000 images takes the memory of one of 1,000, within 10 %', { timeout: 1_200_000 }, async (t) => {
-  for (let i = 0; i < DISTINCT; i++) await put(root, `distinct/${i}.jpg`, await (await photo(i)).jpeg().toBuffer());
+const counts = [1_000, 50_000];
+for (let i = 0; i < DISTINCT; i++) await put(root, `distinct/${i}.jpg`, await (await photo(i)).jpeg().toBuffer());
+const folders = new Map<number, string>();
+for (const count of counts) folders.set(count, await makeFolder(String(count), count));
+
+test('loading a folder of 50,000 images takes the memory of one of 1,000, within 10 %', { timeout: 1_200_000 }, async (t) => {
   await put(root, 'load.mjs', script);
   const peaks: number[] = [];
-  for (const count of [1_000, 50_000]) {
-    const folder = await makeFolder(String(count), count);
+  for (const count of counts) {
+    const folder = folders.get(count)!;
     const said = JSON.parse(execFileSync(process.execPath, [join(root, 'load.mjs'), folder], { encoding: 'utf8' })) as { images: number; peak: number };
     assert.equal(said.images, count);
     peaks.push(said.peak);
     t.diagnostic(`${count} images: peak ${(said.peak / 1024).toFixed(0)} MiB`);
   }
-  const [few, many] = peaks as [number, number];
-  assert.ok(many <= 1.1 * few, `${((100 * many) / few - 100).toFixed(1)} % more`);
+  assertWithinTenth(peaks);
 });
+
+test('training on it, too: the trainer, its replicas and its threads', { timeout: 1_200_000 }, async (t) => {
+  const cli = fileURLToPath(new URL('../../cli/bignas-train.js', import.meta.url));
+  const peaks: number[] = [];
+  for (const count of counts) {
+    const args = ['--data', folders.get(count)!, '--crop', '64', '--space', 'tiny', '--batch', '64', '--steps', '100000', '--replicas', '2', '--evaluate-every', '200000'];
+    const run = spawn(process.execPath, [cli, ...args, '--output', join(root, `run ${count}`)], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const ended = once(run, 'exit');
+    let peak = 0;
+    for await (const line of createInterface({ input: run.stdout })) {
+      if (Number(/^step (\d+)\//.exec(line)?.[1] ?? 0) < STEPS || peak > 0) continue;
+      peak = peakOfTree(run.pid!) / 1024;
+      run.kill('SIGTERM');
+    }
+    assert.deepEqual(await ended, [0, null]);
+    peaks.push(peak);
+    t.diagnostic(`${count} images: peak of all processes ${(peak / 1024).toFixed(0)} MiB`);
+  }
+  assertWithinTenth(peaks);
+});
+
+function assertWithinTenth([few, many]: readonly number[]): void {
+  assert.ok(few! > 0 && many! <= 1.1 * few!, `${((100 * many!) / few! - 100).toFixed(1)} % more`);
+}
