@@ -27,7 +27,7 @@ describe('memory', () => {
     const skip = b.swish('swish', x); // over it
     x = b.conv2d('b', skip, width(8), width(1), 2); // 4 × 4 × 8 = 128, beside 256
     x = b.conv2d('c', x, width(16), width(1), 1); // 256, beside 128 and, while the skip waits, 256
-    const pooled = b.averagePool('pool', skip); // 4 × 4 × 4 = 64, beside 256 and 256
+    const pooled = b.averagePool('pool', skip, 2, 2); // 4 × 4 × 4 = 64, beside 256 and 256
     x = b.add('add', x, b.fitChannels('fit', pooled, width(16))); // fit: 256 beside 64 and 256; add: over one of them
     x = b.globalAveragePool('gap', x);
     b.dense('classifier', x, 2);

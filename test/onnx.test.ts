@@ -79,7 +79,7 @@ function oddGraph(size: number): Graph {
   x = b.batchNorm('a.bn', b.conv2d('a.conv', x, width(5), width(3), 1), 1e-3);
   const shared = b.conv2d('b.conv', x, width(5), width(1), 1);
   x = b.add('b.add', b.batchNorm('b.bn', shared, 1e-3), shared);
-  x = b.averagePool('pool', b.batchNorm('c.bn', x, 1e-3));
+  x = b.averagePool('pool', b.batchNorm('c.bn', x, 1e-3), 2, 2);
   x = b.fitChannels('wider', x, width(7));
   x = b.fitChannels('narrower', b.swish('swish', x), width(4));
   x = b.globalAveragePool('mean', b.squeezeExcite('se', b.depthwiseConv2d('d.conv', x, width(5), 2), width(2)));

@@ -3,7 +3,7 @@ import { elements, parametersOf, type Graph, type GraphNode } from '../graph/gra
 
 /** Bytes of a model file's nodes by the graph's node, with their names, attributes and tensors' descriptions: a mean, as names differ in length. */
 const nodeBytes: Readonly<Partial<Record<GraphNode['op'], number>>> = {
-  conv2d: 271, depthwiseConv2d: 300, activation: 270, squeezeExcite: 970, add: 180, averagePool: 254, fitChannels: 260, batchNorm: 500,
+  conv2d: 271, depthwiseConv2d: 300, activation: 270, squeezeExcite: 970, add: 180, averagePool: 254, maxPool: 220, fitChannels: 260, shift: 500, concatenate: 150, batchNorm: 500,
 };
 
 /**

@@ -13,7 +13,7 @@ export const operationSchema = z.strictObject({
   activation: z.string().optional().describe('that follows at once, such as swish'),
   input: z.array(z.int().positive()).min(1).max(3).describe('[height, width, channels] or [channels], of the first input'),
   output: z.array(z.int().positive()).min(1).max(3),
-  kernel: z.int().positive().optional().describe('side of a convolution\'s kernel'),
+  kernel: z.int().positive().optional().describe('side of a convolution\'s kernel, or of a pooling\'s window'),
   stride: z.int().positive().optional(),
   bottleneck: z.int().positive().optional().describe('channels between the two layers of a squeeze-and-excitation'),
 });
@@ -82,6 +82,7 @@ function operationOf(node: GraphNode, input: readonly number[], activation: stri
     input: [...input],
     output: [...node.shape],
     ...('kernel' in node && node.op !== 'dense' && { kernel: node.kernel.size.at(-1)! }),
+    ...('window' in node && { kernel: node.window }),
     ...('stride' in node && { stride: node.stride }),
     ...(node.op === 'squeezeExcite' && { bottleneck: node.reduceKernel.size[0]! }),
   };

@@ -81,7 +81,7 @@ const identity: Skip = (b, name, x, out) => b.fitChannels(`${name}.fit`, x, out)
 function transition(stage: StageSpace, rangeBefore: readonly number[]): Skip {
   const project = rangeBefore.join() !== stage.channels.join();
   return (b, name, x, out, epsilon) => {
-    const pooled = stage.stride === 2 ? b.averagePool(`${name}.pool`, x, true) : x;
+    const pooled = stage.stride === 2 ? b.averagePool(`${name}.pool`, x, 2, 2, true) : x;
     if (!project) return identity(b, name, pooled, out, epsilon);
     return b.batchNorm(`${name}.bn`, b.conv2d(`${name}.conv`, pooled, out, width(1), 1, true), epsilon, { transition: true });
   };

@@ -1,4 +1,4 @@
-import { elements, type Graph, type GraphNode, type Initial, type Parameter } from './graph.js';
+import { elements, type ActivationFunction, type Graph, type GraphNode, type Initial, type Parameter, type SqueezeExcite } from './graph.js';
 
 const zeros: Initial = { kind: 'constant', value: 0 };
 const ones: Initial = { kind: 'constant', value: 1 };
@@ -56,7 +56,7 @@ export class GraphBuilder {
     );
   }
 
-  depthwiseConv2d(name: string, x: Value, kernel: Width, stride: number): Value {
+  depthwiseConv2d(name: string, x: Value, kernel: Width, stride: number, dilation = 1): Value {
     const [h, w, c] = hwc(x);
     return this.#append(
       {
@@ -66,6 +66,7 @@ export class GraphBuilder {
         shape: [Math.ceil(h / stride), Math.ceil(w / stride), c],
         kernel: kernelSlice(name, width(c, x.full), width(1), kernel, kernel.full ** 2),
         stride,
+        ...(dilation > 1 && { dilation }),
       },
       x.full,
     );
@@ -89,10 +90,14 @@ export class GraphBuilder {
   }
 
   swish(name: string, x: Value): Value {
-    return this.#append({ op: 'activation', name, input: x.name, shape: x.shape, function: 'swish' }, x.full);
+    return this.activation(name, x, 'swish');
   }
 
-  squeezeExcite(name: string, x: Value, bottleneck: Width): Value {
+  activation(name: string, x: Value, kind: ActivationFunction): Value {
+    return this.#append({ op: 'activation', name, input: x.name, shape: x.shape, function: kind }, x.full);
+  }
+
+  squeezeExcite(name: string, x: Value, bottleneck: Width, { activation, gate }: Pick<SqueezeExcite, 'activation' | 'gate'> = {}): Value {
     const channels = width(x.shape.at(-1)!, x.full);
     return this.#append(
       {
@@ -104,6 +109,8 @@ export class GraphBuilder {
         reduceBias: vector(`${name}.reduce.bias`, bottleneck, zeros),
         expandKernel: kernelSlice(`${name}.expand`, channels, bottleneck, width(1), channels.full),
         expandBias: vector(`${name}.expand.bias`, channels, zeros),
+        ...(activation && { activation }),
+        ...(gate && { gate }),
       },
       x.full,
     );
@@ -121,10 +128,25 @@ export class GraphBuilder {
     return this.#append({ op: 'add', name, inputs: [x.name, y.name], shape: x.shape }, x.full);
   }
 
-  averagePool(name: string, x: Value, transition?: true): Value {
-    const [h, w, c] = hwc(x);
-    const shape = [Math.ceil(h / 2), Math.ceil(w / 2), c];
-    return this.#append({ op: 'averagePool', name, input: x.name, shape, ...(transition && { transition }) }, x.full);
+  averagePool(name: string, x: Value, window: number, stride: number, transition?: true): Value {
+    return this.#append({ op: 'averagePool', name, input: x.name, shape: pooled(x, stride), window, stride, ...(transition && { transition }) }, x.full);
+  }
+
+  maxPool(name: string, x: Value, window: number, stride: number): Value {
+    return this.#append({ op: 'maxPool', name, input: x.name, shape: pooled(x, stride), window, stride }, x.full);
+  }
+
+  shift(name: string, x: Value): Value {
+    return this.#append({ op: 'shift', name, input: x.name, shape: x.shape }, x.full);
+  }
+
+  /** Only of values that are no slices: a slice of a concatenation is none of its parts. */
+  concatenate(name: string, values: readonly Value[]): Value {
+    const [h, w] = hwc(values[0]!);
+    for (const value of values)
+      if (value.shape[0] !== h || value.shape[1] !== w || value.shape[2] !== value.full) throw new Error(`${name}: cannot join shapes ${values.map(({ shape }) => `[${shape}]`).join(', ')}`);
+    const channels = values.reduce((sum, { full }) => sum + full, 0);
+    return this.#append({ op: 'concatenate', name, inputs: values.map((value) => value.name), shape: [h, w, channels] }, channels);
   }
 
   globalAveragePool(name: string, x: Value): Value {
@@ -159,6 +181,11 @@ export class GraphBuilder {
     this.#nodes.push(node);
     return { name: node.name, shape: node.shape, full };
   }
+}
+
+function pooled(x: Value, stride: number): number[] {
+  const [h, w, c] = hwc(x);
+  return [Math.ceil(h / stride), Math.ceil(w / stride), c];
 }
 
 function hwc(x: Value): [number, number, number] {

@@ -52,6 +52,8 @@ export interface DepthwiseConv2d extends Unary {
   /** [channels, 1, k, k] */
   readonly kernel: Parameter;
   readonly stride: number;
+  /** Distance of the kernel's elements; 1 where absent. Only at stride 1. */
+  readonly dilation?: number;
 }
 
 /** Per channel (x − mean) / √(variance + ε) · γ + β. Mean and variance are not shared: a child has its own, by calibration. */
@@ -62,15 +64,24 @@ export interface BatchNorm extends Unary {
   readonly epsilon: number;
 }
 
-/** swish(x) = x · sigmoid(x) */
+/**
+ * swish(x) = x · sigmoid(x); relu6(x) = min(max(x, 0), 6); hardSwish(x) = x · hardSigmoid(x), where hardSigmoid(x) = relu6(x + 3) / 6 (MobileNetV3,
+ * Howard et al., 2019).
+ */
+export type ActivationFunction = 'swish' | 'relu' | 'relu6' | 'hardSwish';
+
 export interface Activation extends Unary {
   readonly op: 'activation';
-  readonly function: 'swish';
+  readonly function: ActivationFunction;
 }
 
-/** x · sigmoid(expand(swish(reduce(mean of x over height and width)))), both layers with biases. */
+/** x · gate(expand(activation(reduce(mean of x over height and width)))), both layers with biases. */
 export interface SqueezeExcite extends Unary {
   readonly op: 'squeezeExcite';
+  /** swish where absent. */
+  readonly activation?: 'relu';
+  /** sigmoid where absent. */
+  readonly gate?: 'hardSigmoid';
   /** [bottleneck, channels, 1, 1] */
   readonly reduceKernel: Parameter;
   readonly reduceBias: Parameter;
@@ -89,9 +100,29 @@ export interface Add extends NodeBase {
   readonly inputs: readonly [string, string];
 }
 
-/** 2×2, stride 2, SAME; padding is not counted in the mean. */
+/** Mean over a window, SAME; padding is not counted in the mean. */
 export interface AveragePool extends Unary {
   readonly op: 'averagePool';
+  readonly window: number;
+  readonly stride: number;
+}
+
+/** Maximum over a window, SAME. */
+export interface MaxPool extends Unary {
+  readonly op: 'maxPool';
+  readonly window: number;
+  readonly stride: number;
+}
+
+/** The image without its first row and column, with a row and a column of zeros after its last ones (NASNet's and DARTS's factorised reduction). */
+export interface Shift extends Unary {
+  readonly op: 'shift';
+}
+
+/** Channels of all inputs, one input after the other. */
+export interface Concatenate extends NodeBase {
+  readonly op: 'concatenate';
+  readonly inputs: readonly string[];
 }
 
 export interface GlobalAveragePool extends Unary {
@@ -124,6 +155,9 @@ export type GraphNode =
   | FitChannels
   | Add
   | AveragePool
+  | MaxPool
+  | Shift
+  | Concatenate
   | GlobalAveragePool
   | Dropout
   | Dense;
@@ -139,6 +173,7 @@ export function inputsOf(node: GraphNode): readonly string[] {
     case 'input':
       return [];
     case 'add':
+    case 'concatenate':
       return node.inputs;
     default:
       return [node.input];

@@ -1,5 +1,6 @@
 import {
   samePadding,
+  type ActivationFunction,
   type AveragePool,
   type BatchNorm,
   type Conv2d,
@@ -8,12 +9,14 @@ import {
   type FitChannels,
   type Graph,
   type GraphNode,
+  type MaxPool,
   type Parameter,
+  type Shift,
   type SqueezeExcite,
 } from '../graph/graph.js';
 import type { SharedWeights } from '../graph/weights.js';
 import type { OnnxBuilder } from './builder.js';
-import { intAttribute, intsAttribute, type AttributeProto } from './proto.js';
+import { floatAttribute, intAttribute, intsAttribute, type AttributeProto } from './proto.js';
 
 /** How batch norm is written: the one thing in which models of a graph differ. */
 export interface Normalisation {
@@ -63,7 +66,7 @@ class Emitter {
       case 'batchNorm':
         return this.normalisation.batchNorm(b, node, this.#value(node.input));
       case 'activation':
-        return this.#swish(node.name, this.#value(node.input));
+        return this.#activation(node.function, node.name, this.#value(node.input));
       case 'squeezeExcite':
         return this.#squeezeExcite(node);
       case 'fitChannels':
@@ -71,7 +74,12 @@ class Emitter {
       case 'add':
         return b.node('Add', node.name, node.inputs.map((input) => this.#value(input)));
       case 'averagePool':
-        return this.#averagePool(node);
+      case 'maxPool':
+        return this.#pool(node);
+      case 'shift':
+        return this.#shift(node);
+      case 'concatenate':
+        return b.node('Concat', node.name, node.inputs.map((input) => this.#value(input)), [intAttribute('axis', 1)]);
       case 'globalAveragePool':
         return b.node('Flatten', node.name, [b.node('GlobalAveragePool', `${node.name}/mean`, [this.#value(node.input)])]);
       case 'dropout':
@@ -97,25 +105,37 @@ class Emitter {
     const inputs = [this.#value(node.input), b.tensor(node.kernel.tensor.name, node.kernel.size, kernel)];
     if (bias) inputs.push(b.tensor(`${node.name}.bias`, [bias.length], bias));
     return b.node('Conv', node.name, inputs, [
-      ...this.#window(node.input, node.kernel.size.slice(2), node.stride),
+      ...this.#window(node.input, node.kernel.size.slice(2), node.stride, 'dilation' in node ? node.dilation : 1),
       intAttribute('group', group),
     ]);
   }
 
   /** Attributes of a window with SAME padding, written out as [top, left, bottom, right]: ONNX's own SAME is deprecated. */
-  #window(input: string, kernel: readonly number[], stride: number): AttributeProto[] {
+  #window(input: string, kernel: readonly number[], stride: number, dilation = 1): AttributeProto[] {
     const [h, w] = this.#shapes.get(input) as [number, number];
-    const [top, bottom] = samePadding(h, kernel[0]!, stride);
-    const [left, right] = samePadding(w, kernel[1]!, stride);
+    const reach = (side: number): number => (side - 1) * dilation + 1;
+    const [top, bottom] = samePadding(h, reach(kernel[0]!), stride);
+    const [left, right] = samePadding(w, reach(kernel[1]!), stride);
     return [
       intsAttribute('kernel_shape', kernel),
       intsAttribute('strides', [stride, stride]),
       intsAttribute('pads', [top, left, bottom, right]),
+      ...(dilation > 1 ? [intsAttribute('dilations', [dilation, dilation])] : []),
     ];
   }
 
-  #swish(name: string, x: string): string {
-    return this.b.node('Mul', name, [x, this.b.node('Sigmoid', `${name}/sigmoid`, [x])]);
+  #activation(kind: ActivationFunction, name: string, x: string): string {
+    const { b } = this;
+    switch (kind) {
+      case 'swish':
+        return b.node('Mul', name, [x, b.node('Sigmoid', `${name}/sigmoid`, [x])]);
+      case 'relu':
+        return b.node('Relu', name, [x]);
+      case 'relu6':
+        return b.node('Clip', name, [x, b.tensor(`${name}/least`, [], Float32Array.of(0)), b.tensor(`${name}/most`, [], Float32Array.of(6))]);
+      case 'hardSwish':
+        return b.node('HardSwish', name, [x]);
+    }
   }
 
   #squeezeExcite(node: SqueezeExcite): string {
@@ -124,9 +144,11 @@ class Emitter {
     const x = this.#value(node.input);
     const mean = b.node('GlobalAveragePool', `${name}/mean`, [x]);
     const reduced = b.node('Conv', `${name}/reduce`, [mean, this.#parameter(node.reduceKernel), this.#parameter(node.reduceBias)]);
-    const active = this.#swish(`${name}/swish`, reduced);
+    const { activation = 'swish', gate = 'sigmoid' } = node;
+    const active = this.#activation(activation, `${name}/${activation}`, reduced);
     const expanded = b.node('Conv', `${name}/expand`, [active, this.#parameter(node.expandKernel), this.#parameter(node.expandBias)]);
-    return b.node('Mul', name, [x, b.node('Sigmoid', `${name}/scale`, [expanded])]);
+    const scale = gate === 'sigmoid' ? b.node('Sigmoid', `${name}/scale`, [expanded]) : b.node('HardSigmoid', `${name}/scale`, [expanded], [floatAttribute('alpha', 1 / 6)]);
+    return b.node('Mul', name, [x, scale]);
   }
 
   #fitChannels({ name, input, shape }: FitChannels): string {
@@ -137,9 +159,24 @@ class Emitter {
     return b.node('Slice', name, [x, b.integers(`${name}/starts`, [0]), b.integers(`${name}/ends`, [to]), b.integers(`${name}/axes`, [1])]);
   }
 
-  #averagePool({ name, input }: AveragePool): string {
-    const attributes = [...this.#window(input, [2, 2], 2), intAttribute('count_include_pad', 0)];
-    return this.b.node('AveragePool', name, [this.#value(input)], attributes);
+  #pool({ op, name, input, window, stride }: AveragePool | MaxPool): string {
+    // Every so-manieth pixel. Not a pooling: ONNX Runtime would move a padding before it into it, and refuse that.
+    if (window === 1) return this.#slice(name, this.#value(input), { starts: [0, 0], steps: [stride, stride] });
+    const attributes = this.#window(input, [window, window], stride);
+    if (op === 'maxPool') return this.b.node('MaxPool', name, [this.#value(input)], attributes);
+    return this.b.node('AveragePool', name, [this.#value(input)], [...attributes, intAttribute('count_include_pad', 0)]);
+  }
+
+  #shift({ name, input }: Shift): string {
+    const cut = this.#slice(`${name}/cut`, this.#value(input), { starts: [1, 1], steps: [1, 1] });
+    return this.b.node('Pad', name, [cut, this.b.integers(`${name}/pads`, [0, 0, 0, 0, 0, 0, 1, 1])]);
+  }
+
+  /** Rows and columns from `starts` to the end. */
+  #slice(name: string, x: string, { starts, steps }: { readonly starts: readonly number[]; readonly steps: readonly number[] }): string {
+    const { b } = this;
+    const end = 2 ** 31 - 1; // beyond any image
+    return b.node('Slice', name, [x, b.integers(`${name}/starts`, starts), b.integers(`${name}/ends`, [end, end]), b.integers(`${name}/axes`, [2, 3]), b.integers(`${name}/steps`, steps)]);
   }
 
   #dense({ name, input, kernel, bias }: Dense): string {

@@ -69,7 +69,7 @@ function evaluate(
     case 'conv2d':
       return convolution(values.get(node.input)!, read(node.kernel), node.kernel.size, node.stride, false);
     case 'depthwiseConv2d':
-      return convolution(values.get(node.input)!, read(node.kernel), node.kernel.size, node.stride, true);
+      return convolution(values.get(node.input)!, read(node.kernel), node.kernel.size, node.stride, true, node.dilation);
     case 'batchNorm': {
       const x = values.get(node.input)!;
       const { mean, variance } = momentsOf(node, x);
@@ -78,17 +78,39 @@ function evaluate(
       return perChannel(x, (v, c) => ((v - mean[c]!) / Math.sqrt(variance[c]! + node.epsilon)) * gamma[c]! + beta[c]!);
     }
     case 'activation':
-      return perChannel(values.get(node.input)!, swish);
+      return perChannel(values.get(node.input)!, activations[node.function]);
     case 'squeezeExcite': {
       const x = values.get(node.input)!;
       const reduced = linear(average(x), read(node.reduceKernel), read(node.reduceBias));
-      const scale = linear(perChannel(reduced, swish), read(node.expandKernel), read(node.expandBias));
-      return perChannel(x, (v, c, n) => v * sigmoid(scale.data[n * x.shape[1] + c]!));
+      const scale = linear(perChannel(reduced, activations[node.activation ?? 'swish']), read(node.expandKernel), read(node.expandBias));
+      return perChannel(x, (v, c, n) => v * (node.gate === 'hardSigmoid' ? hardSigmoid : sigmoid)(scale.data[n * x.shape[1] + c]!));
     }
     case 'fitChannels':
       return fit(values.get(node.input)!, node.shape.at(-1)!);
     case 'averagePool':
-      return averagePool(values.get(node.input)!);
+      return pool(values.get(node.input)!, node.window, node.stride, (pixels) => pixels.reduce((sum, v) => sum + v, 0) / pixels.length);
+    case 'maxPool':
+      return pool(values.get(node.input)!, node.window, node.stride, (pixels) => Math.max(...pixels));
+    case 'shift': {
+      const x = values.get(node.input)!;
+      const [, , h, w] = x.shape;
+      return {
+        shape: x.shape,
+        data: x.data.map((_, i) => {
+          const [row, column] = [Math.floor(i / w) % h, i % w];
+          return row === h - 1 || column === w - 1 ? 0 : x.data[i + w + 1]!;
+        }),
+      };
+    }
+    case 'concatenate': {
+      const parts = node.inputs.map((name) => values.get(name)!);
+      const [count, , h, w] = parts[0]!.shape;
+      const channels = parts.reduce((sum, { shape }) => sum + shape[1], 0);
+      const data: number[] = [];
+      for (let n = 0; n < count; n++)
+        for (const { data: part, shape: [, c] } of parts) data.push(...part.subarray(n * c * h * w, (n + 1) * c * h * w));
+      return { data: Float64Array.from(data), shape: [count, channels, h, w] };
+    }
     case 'globalAveragePool':
       return average(values.get(node.input)!);
     case 'dropout':
@@ -117,6 +139,14 @@ function sigmoid(v: number): number {
   return 1 / (1 + Math.exp(-v));
 }
 
+const hardSigmoid = (x: number): number => Math.min(1, Math.max(0, x / 6 + 0.5));
+const activations = {
+  swish,
+  relu: (x: number): number => Math.max(0, x),
+  relu6: (x: number): number => Math.min(6, Math.max(0, x)),
+  hardSwish: (x: number): number => x * hardSigmoid(x),
+};
+
 function swish(v: number): number {
   return v * sigmoid(v);
 }
@@ -141,13 +171,13 @@ function moments(x: Activation): { readonly mean: Float64Array; readonly varianc
 }
 
 /** SAME: ⌈size / stride⌉ outputs, centred; an odd pixel of padding comes after. */
-function convolution(x: Activation, kernel: Float64Array, size: readonly number[], stride: number, depthwise: boolean): Activation {
+function convolution(x: Activation, kernel: Float64Array, size: readonly number[], stride: number, depthwise: boolean, dilation = 1): Activation {
   const [count, channels, h, w] = x.shape;
   const [out, into, kh, kw] = size as [number, number, number, number];
   const oh = Math.ceil(h / stride);
   const ow = Math.ceil(w / stride);
-  const top = Math.floor(Math.max(0, (oh - 1) * stride + kh - h) / 2);
-  const left = Math.floor(Math.max(0, (ow - 1) * stride + kw - w) / 2);
+  const top = Math.floor(Math.max(0, (oh - 1) * stride + (kh - 1) * dilation + 1 - h) / 2);
+  const left = Math.floor(Math.max(0, (ow - 1) * stride + (kw - 1) * dilation + 1 - w) / 2);
   const data = new Float64Array(count * out * oh * ow);
   let at = 0;
   for (let n = 0; n < count; n++)
@@ -157,11 +187,11 @@ function convolution(x: Activation, kernel: Float64Array, size: readonly number[
           let sum = 0;
           for (let i = 0; i < into; i++)
             for (let ky = 0; ky < kh; ky++) {
-              const row = y * stride + ky - top;
+              const row = y * stride + ky * dilation - top;
               if (row < 0 || row >= h) continue;
               const plane = (n * channels + (depthwise ? o : i)) * h + row;
               for (let kx = 0; kx < kw; kx++) {
-                const column = z * stride + kx - left;
+                const column = z * stride + kx * dilation - left;
                 if (column < 0 || column >= w) continue;
                 sum += x.data[plane * w + column]! * kernel[((o * into + i) * kh + ky) * kw + kx]!;
               }
@@ -194,18 +224,21 @@ function average(x: Activation): Activation {
 }
 
 /** 2×2, stride 2: the mean of those pixels that exist. */
-function averagePool(x: Activation): Activation {
+/** What `of` makes of the pixels that a window finds; the padding is shared out, the odd pixel after. */
+function pool(x: Activation, window: number, stride: number, of: (pixels: readonly number[]) => number): Activation {
   const [count, channels, h, w] = x.shape;
-  const oh = Math.ceil(h / 2);
-  const ow = Math.ceil(w / 2);
+  const [oh, ow] = [Math.ceil(h / stride), Math.ceil(w / stride)];
+  const before = (size: number, out: number): number => Math.floor(Math.max(0, (out - 1) * stride + window - size) / 2);
+  const [top, left] = [before(h, oh), before(w, ow)];
   const data: number[] = [];
   for (let plane = 0; plane < count * channels; plane++)
     for (let y = 0; y < oh; y++)
       for (let z = 0; z < ow; z++) {
         const pixels: number[] = [];
-        for (const row of [2 * y, 2 * y + 1])
-          for (const column of [2 * z, 2 * z + 1]) if (row < h && column < w) pixels.push(x.data[(plane * h + row) * w + column]!);
-        data.push(pixels.reduce((sum, v) => sum + v, 0) / pixels.length);
+        for (let row = y * stride - top; row < y * stride - top + window; row++)
+          for (let column = z * stride - left; column < z * stride - left + window; column++)
+            if (row >= 0 && row < h && column >= 0 && column < w) pixels.push(x.data[(plane * h + row) * w + column]!);
+        data.push(of(pixels));
       }
   return { data: Float64Array.from(data), shape: [count, channels, oh, ow] };
 }
