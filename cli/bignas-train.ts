@@ -4,7 +4,10 @@ import { stepsPerEpoch } from '../src/data/batches.js';
 import { loadCifar10 } from '../src/data/cifar10.js';
 import { loadFolder } from '../src/data/folder.js';
 import { BignasError } from '../src/errors.js';
+import { networkSpace } from '../src/graph/networks/index.js';
+import { networkNames, type NetworkName } from '../src/space/networkNames.js';
 import { loadSpace } from '../src/space/presets/index.js';
+import { countArchitectures } from '../src/space/space.js';
 import { sandwich } from '../src/train/children.js';
 import { progressLine } from '../src/train/progress.js';
 import { defaultRecipe } from '../src/train/recipe.js';
@@ -17,6 +20,7 @@ interface Options extends RecipeSwitches {
   readonly crop: number;
   readonly maxCorrupt?: number;
   readonly space: string;
+  readonly network?: NetworkName;
   readonly epochs?: number;
   readonly steps?: number;
   readonly batch: number;
@@ -39,6 +43,7 @@ const command = new Command('bignas-train')
   .option('--crop <pixels>', 'side of the crops of a folder of photos', positiveInteger, 224)
   .option('--max-corrupt <n>', 'unreadable images of a folder that are skipped before the run stops (default: 1 % of them, at least 10)', naturalNumber)
   .option('--space <name|file>', 'search space: imagenet, cifar10, cifar10-micro, tiny or a .json file', 'cifar10')
+  .addOption(new Option('--network <name>', 'a network of the literature instead of a search space, for crops of the data\'s size').choices(networkNames).conflicts('space'))
   .optionsGroup('Recipe (kept in the checkpoint; a run goes on under its own):')
   .addOption(new Option('--epochs <n>', 'passes over the training images').argParser(positiveInteger).conflicts('steps'))
   .option('--steps <n>', 'training steps, instead of epochs (default: 6 epochs)', positiveInteger)
@@ -61,9 +66,10 @@ addRecipeOptions(command);
 async function main(options: Options): Promise<void> {
   const progress = progressLine(process.stdout);
   const line = (text: string): void => progress.line(text);
-  const preset = loadSpace(options.space); // before anything is fetched
+  const preset = options.network === undefined ? loadSpace(options.space) : undefined; // before anything is fetched
   const dataset = options.data === 'cifar10' ? await loadCifar10({ log: line }) : await loadFolder({ folder: options.data, crop: options.crop, log: line, ...(options.maxCorrupt !== undefined && { maxCorrupt: options.maxCorrupt }) });
-  const space = { ...preset, classes: dataset.classes.length };
+  const classes = dataset.classes.length;
+  const space = preset ? { ...preset, classes } : networkSpace(options.network!, { classes, resolution: dataset.preprocessing.crop });
   const perEpoch = stepsPerEpoch(dataset.splits.train.count, options.batch);
   const steps = options.steps ?? (options.epochs ?? 6) * perEpoch;
   const recipe = defaultRecipe({
@@ -72,6 +78,8 @@ async function main(options: Options): Promise<void> {
     stepsPerEpoch: perEpoch,
     augmentation: options.augmentation ?? dataset.augmentation,
     short: space.name !== 'imagenet',
+    // Of a space of one architecture there is no sandwich.
+    sandwich: options.sandwich ?? (countArchitectures(space) === 1n ? ['biggest'] : undefined),
   });
   sandwich(space, recipe, 0); // its architectures are read before anything starts
 

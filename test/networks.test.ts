@@ -1,5 +1,9 @@
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Tensor2D, Tensor4D } from '@tensorflow/tfjs-node-gpu';
@@ -7,13 +11,20 @@ import { flops, params } from '../src/cost/cost.js';
 import { GraphBuilder, width, type Value } from '../src/graph/builder.js';
 import type { Engine } from '../src/graph/engine.js';
 import { parameters, type Graph } from '../src/graph/graph.js';
-import { networks } from '../src/graph/networks/index.js';
+import { buildGraph, sharedTensors } from '../src/graph/buildGraph.js';
+import { networks, networkSpace } from '../src/graph/networks/index.js';
 import type { SharedWeights } from '../src/graph/weights.js';
+import { openCheckpoint } from '../src/checkpoint/checkpoint.js';
 import { onnxEngine } from '../src/onnx/engine.js';
+import { formatArchitecture, parseArchitecture } from '../src/space/architecture.js';
+import { countArchitectures, parseSpace } from '../src/space/space.js';
 import { training } from '../src/tensorflow/forward.js';
 import { addGradients, softCrossEntropy } from '../src/tensorflow/gradients.js';
 import { tensorflowEngine } from '../src/tensorflow/engine.js';
 import { tf } from '../src/tensorflow/tf.js';
+import request from 'supertest';
+import { photo, putPhotos } from './support/photoFolder.js';
+import { testServer } from './support/server.js';
 import { randomBatch, randomStatistics, randomTensors } from './support/random.js';
 import { referenceLogits } from './support/reference.js';
 
@@ -66,8 +77,8 @@ describe('networks of the literature', () => {
   });
 
   test('each can be trained: every weight has a gradient', () => {
-    for (const name of ['mobilenet-v3-large-1.0', 'darts', 'nasnet-a-mobile', 'resnet-50']) {
-      const graph = networks[name]!.build({ classes: 4, resolution: 64 });
+    for (const name of ['mobilenet-v3-large-1.0', 'darts', 'nasnet-a-mobile', 'resnet-50'] as const) {
+      const graph = networks[name].build({ classes: 4, resolution: 64 });
       const weights = weightsOf(graph, 2);
       const gradients = weights.like();
       const x = tf.randomNormal([3, 64, 64, 3], 0, 1, 'float32', 5) as Tensor4D;
@@ -78,6 +89,60 @@ describe('networks of the literature', () => {
       assert(gradients.data.every(Number.isFinite), name);
     }
   });
+});
+
+test('a slimmable network is a space: its widths are slices of one set of weights, in both engines', async () => {
+  const space = networkSpace('slimmable-mobilenet-v1', { classes: 5, resolution: 32 });
+  assert.equal(countArchitectures(space), 4n);
+  const texts = space.widths.map((at) => formatArchitecture(parseArchitecture(space, `r32_w${at}`)));
+  assert.deepEqual(texts, ['r32_w0.25', 'r32_w0.5', 'r32_w0.75', 'r32_w1']);
+  for (const bad of ['r32', 'r32_w0.3', 'r64_w1', 'r32_w1_c3', 'r32_wide']) assert.throws(() => parseArchitecture(space, bad), /Expected/, bad);
+  assert.deepEqual(parseSpace(JSON.parse(JSON.stringify(space))), space);
+  assert.throws(() => parseSpace({ ...space, network: 'lenet' }), { code: 'SPACE_INVALID', message: /network/ });
+
+  const weights = randomTensors(sharedTensors(space), 1);
+  const answers: Float32Array[] = [];
+  for (const text of texts) {
+    const graph = buildGraph(space, parseArchitecture(space, text));
+    const answer = await logits(onnxEngine(), graph, weights, 2);
+    assertNear(answer, await logits(tensorflowEngine, graph, weights, 2), 1e-4, text);
+    answers.push(answer);
+    // Equal to the network of that width whose weights are the lower channels.
+    const own = buildGraph({ ...space, widths: [Number(text.slice(5))] }, parseArchitecture(space, text));
+    const cut = randomTensors([...new Map(parameters(own).map(({ tensor }) => [tensor.name, tensor])).values()], 9);
+    for (const parameter of parameters(graph)) cut.tensor(parameter.tensor.name).set(weights.gather(parameter));
+    assertNear(answer, await logits(onnxEngine(), own, cut, 2), 1e-6, `${text}, alone`);
+  }
+  assert.notDeepEqual(answers[0], answers[3]);
+});
+
+test('bignas-train --network trains one, and its checkpoint is served and sliced', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'bignas-network-'));
+  const cli = fileURLToPath(new URL('../cli/bignas-train.js', import.meta.url));
+  try {
+    for (const i of [0, 1]) await putPhotos(join(folder, 'photos'), `train/${'ab'[i]!}`, 24, 30 * i);
+    const run = async (...args: string[]): Promise<void> => {
+      const child = spawn(process.execPath, [cli, '--data', join(folder, 'photos'), '--crop', '32', '--steps', '3', '--batch', '4', '--replicas', '1', '--calibration-images', '8', ...args], { stdio: 'ignore' });
+      assert.equal(await new Promise((resolve) => child.once('exit', resolve)), 0);
+    };
+    await run('--network', 'slimmable-mobilenet-v1', '--output', join(folder, 'run'));
+    const checkpoint = await openCheckpoint(join(folder, 'run', 'checkpoint'));
+    assert.deepEqual(checkpoint.manifest.training.recipe['sandwich'], ['biggest', 'random', 'random', 'smallest']);
+    const server = await testServer(checkpoint.folder);
+    try {
+      const { body } = await request(server.url).get('/archs').expect(200) as { body: { family: Record<string, { architecture: string }> } };
+      assert.deepEqual([body.family['smallest']!.architecture, body.family['biggest']!.architecture], ['r32_w0.25', 'r32_w1']);
+      await request(server.url).post('/predict?arch=r32_w0.5').set('Content-Type', 'image/png').send(await (await photo(3)).png().toBuffer()).expect(200);
+      await request(server.url).head('/slice?params=1M').expect(200);
+    } finally {
+      await server.stop(1000);
+    }
+    await run('--network', 'mnasnet-a1', '--output', join(folder, 'single'));
+    const single = await openCheckpoint(join(folder, 'single', 'checkpoint'));
+    assert.deepEqual(single.manifest.training.recipe['sandwich'], ['biggest']);
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 });
 
 test('docs/networks.md has these figures', () => {

@@ -22,7 +22,7 @@ import { crossValidatedError, fitPredictor, kendall, predictorError } from '../s
 import { fineSearch, measure, type Measuring } from '../src/search/search.js';
 import { searchSession, type SearchOptions, type SearchReport } from '../src/search/session.js';
 import { EvaluationStore, evaluationsFile } from '../src/search/store.js';
-import { checkArchitecture, formatArchitecture, parseArchitecture, smallest, type Architecture } from '../src/space/architecture.js';
+import { checkArchitecture, formatArchitecture, parseArchitecture, smallest, type Architecture, type MbconvArchitecture } from '../src/space/architecture.js';
 import { cifar10 } from '../src/space/presets/cifar10.js';
 import { imagenet } from '../src/space/presets/imagenet.js';
 import { tiny } from '../src/space/presets/tiny.js';
@@ -39,7 +39,7 @@ const images = { split: 'validation', images: 100 } as const;
 /** A made-up accuracy: it grows with the multiply-adds, less so for large kernels early and narrow late stages: no grid point is best. */
 function madeUp(architecture: Architecture): number {
   const { flops } = costOf(buildGraph(cifar10, architecture));
-  const { stages } = architecture;
+  const { stages } = architecture as MbconvArchitecture;
   const early = stages[2]!.filter(({ kernel }) => kernel === 5).length;
   const late = stages[4]!.reduce((sum, { channels }) => sum + channels, 0) / 224;
   return 0.5 + 0.1 * Math.log(flops / 2e6) - 0.01 * early + 0.04 * late - 0.03 * Math.abs(stages[3]!.length - 3);
@@ -232,7 +232,7 @@ describe('what a search is compared with', () => {
       const costs = children.map((child) => costOf(buildGraph(cifar10, checkArchitecture(cifar10, child))).flops);
       costs.slice(1).forEach((cost, i) => assert(cost > costs[i]!, name));
     }
-    assert.equal(new Set(all[1]!.children.map(({ resolution, stages }) => `${resolution} ${stages.map((layers) => layers.length).join()}`)).size, 1);
+    assert.equal(new Set((all[1]!.children as MbconvArchitecture[]).map(({ resolution, stages }) => `${resolution} ${stages.map((layers) => layers.length).join()}`)).size, 1);
     assert.equal(new Set(all[3]!.children.map((child) => formatArchitecture({ ...child, resolution: 20 }))).size, 1);
   });
 });

@@ -5,7 +5,7 @@ import { buildGraph, sharedTensors } from '../src/graph/buildGraph.js';
 import { batchNorms, elements, parameters, type Graph, type GraphNode, type Parameter } from '../src/graph/graph.js';
 import type { ChannelStatistics, Statistics } from '../src/graph/statistics.js';
 import { initialWeights, SharedWeights } from '../src/graph/weights.js';
-import { biggest, smallest, type Architecture } from '../src/space/architecture.js';
+import { biggest, smallest, type MbconvArchitecture } from '../src/space/architecture.js';
 import { cifar10 } from '../src/space/presets/cifar10.js';
 import { tiny } from '../src/space/presets/tiny.js';
 import { sampleArchitecture } from '../src/space/sample.js';
@@ -43,7 +43,7 @@ test('a narrow layer takes the lower-index channels, in and out', () => {
 });
 
 test('a shallow stage has the lower-index layers', () => {
-  const names = (architecture: Architecture): Set<string> =>
+  const names = (architecture: MbconvArchitecture): Set<string> =>
     new Set(buildGraph(tiny, architecture).nodes.flatMap(({ name }) => /^stage3\.layer\d/.exec(name) ?? []));
   assert.deepEqual(names(smallest(tiny)), new Set(['stage3.layer1']));
   const two = biggest(tiny);
@@ -81,7 +81,7 @@ test('a slice outside its tensor, values of the wrong size and unknown names are
  * The full network at the child's resolution with all that the child lacks masked to zero (appendix C): channels behind each batch
  * norm by γ = β = 0, the rim of a 5×5 kernel by zeros, channels of a sum by cutting and padding, layers by a residual branch of zero.
  */
-function masked(space: SearchSpace, child: Architecture, weights: SharedWeights, statistics: Statistics): { graph: Graph; weights: SharedWeights; statistics: Statistics } {
+function masked(space: SearchSpace, child: MbconvArchitecture, weights: SharedWeights, statistics: Statistics): { graph: Graph; weights: SharedWeights; statistics: Statistics } {
   const full = buildGraph(space, { ...biggest(space), resolution: child.resolution });
   const used = new Map(parameters(buildGraph(space, child)).map((parameter) => [parameter.tensor.name, parameter]));
   const zeroed = weights.like();
@@ -177,7 +177,7 @@ test('last batch norms of residual branches start at 0, those of skips and all o
 });
 
 test('skips are wired by the space alone', () => {
-  const skips = (architecture: Architecture): string[] =>
+  const skips = (architecture: MbconvArchitecture): string[] =>
     buildGraph(cifar10, architecture).nodes.filter(({ transition }) => transition).map(({ name }) => name);
   const expected = skips(smallest(cifar10));
   assert(expected.includes('stage2.layer1.skip.pool') && expected.includes('stage4.layer1.skip.conv') && !expected.includes('stage4.layer1.skip.pool'));

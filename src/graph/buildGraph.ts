@@ -1,7 +1,8 @@
-import { biggest, type Architecture } from '../space/architecture.js';
-import type { SearchSpace, StageSpace } from '../space/space.js';
+import { biggest, type Architecture, type MbconvArchitecture, type NetworkArchitecture } from '../space/architecture.js';
+import { isNetworkSpace, type MbconvSpace, type SearchSpace, type StageSpace } from '../space/space.js';
 import { GraphBuilder, width, type Value, type Width } from './builder.js';
 import { parameters, type Graph, type SharedTensor } from './graph.js';
+import { networks } from './networks/index.js';
 
 /**
  * The network of one architecture: the one place that knows how it is wired (the paper's Table 1 and section 3.1).
@@ -11,6 +12,12 @@ import { parameters, type Graph, type SharedTensor } from './graph.js';
  * lower-index layers of every stage, the centre of every kernel.
  */
 export function buildGraph(space: SearchSpace, architecture: Architecture): Graph {
+  if (!isNetworkSpace(space)) return mbconvGraph(space, architecture as MbconvArchitecture);
+  const { resolution, width: used } = architecture as NetworkArchitecture;
+  return networks[space.network].build({ classes: space.classes, resolution, width: { used, full: space.widths.at(-1)! } });
+}
+
+function mbconvGraph(space: MbconvSpace, architecture: MbconvArchitecture): Graph {
   const b = new GraphBuilder();
   const epsilon = space.batchNormEpsilon;
 
@@ -50,7 +57,7 @@ function mbconv(
   b: GraphBuilder,
   name: string,
   input: Value,
-  space: SearchSpace,
+  space: MbconvSpace,
   stage: StageSpace,
   out: Width,
   kernel: Width,

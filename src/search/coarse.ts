@@ -6,8 +6,8 @@ import { buildGraph } from '../graph/buildGraph.js';
 import type { Engine } from '../graph/engine.js';
 import type { Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
-import { biggest, formatArchitecture, parseArchitecture, smallest, type Architecture } from '../space/architecture.js';
-import type { SearchSpace } from '../space/space.js';
+import { biggest, formatArchitecture, parseArchitecture, smallest, type Architecture, type MbconvArchitecture } from '../space/architecture.js';
+import { isNetworkSpace, type MbconvSpace, type SearchSpace } from '../space/space.js';
 import { accuracy, evaluate, type EvaluateOptions } from './evaluate.js';
 import { frontierOf, recordOf } from './family.js';
 
@@ -30,9 +30,12 @@ export const paperGrid: GridSize = { depths: 4, widths: 2, kernels: 4 };
  * The coarse half of the search (the paper's section 3.2): resolutions, one depth and one width multiplier for the whole network, kernels by
  * stage. Every trained resolution and the biggest legal one. The smallest and the biggest child are among them.
  */
+export function coarseGrid(space: MbconvSpace, size?: GridSize): MbconvArchitecture[];
+export function coarseGrid(space: SearchSpace, size?: GridSize): Architecture[];
 export function coarseGrid(space: SearchSpace, { depths, widths, kernels }: GridSize = quickGrid): Architecture[] {
   const legal = space.resolutions.filter((r) => r >= space.trainResolutions[0]!);
   const resolutions = [...new Set([...space.trainResolutions, legal.at(-1)!])];
+  if (isNetworkSpace(space)) return resolutions.flatMap((resolution) => space.widths.map((width): Architecture => ({ resolution, width })));
   const place = (list: readonly number[], at: number): number => list[Math.round(at * (list.length - 1))]!;
   const steps = (n: number): number[] => Array.from({ length: n }, (_, i) => i / (n - 1));
   const half = space.stages.length / 2;

@@ -4,7 +4,7 @@ import { buildGraph } from '../graph/buildGraph.js';
 import { key } from '../random.js';
 import { formatArchitecture, type Architecture } from '../space/architecture.js';
 import { sampleArchitecture } from '../space/sample.js';
-import type { SearchSpace } from '../space/space.js';
+import { isNetworkSpace, type MbconvSpace, type SearchSpace } from '../space/space.js';
 import { mutate } from './mutate.js';
 
 /** Random children stand this near to the multiply-adds asked for, a fraction. */
@@ -51,14 +51,18 @@ export interface Scaling {
 export function scalings(space: SearchSpace, steps = 9): Scaling[] {
   const legal = space.resolutions.filter((r) => r >= space.trainResolutions[0]! && r <= space.trainResolutions.at(-1)!);
   const place = (list: readonly number[], at: number): number => list[Math.round(at * (list.length - 1))]!;
-  const scaled = (depth: number, width: number, resolution: number): Architecture => ({
-    resolution: place(legal, resolution),
-    stem: place(space.stem.channels, width),
-    stages: space.stages.map((stage) => {
+  const scaled = (depth: number, width: number, at: number): Architecture => {
+    const resolution = place(legal, at);
+    return isNetworkSpace(space) ? { resolution, width: place(space.widths, width) } : layered(space, resolution, depth, width);
+  };
+  const layered = (blocks: MbconvSpace, resolution: number, depth: number, width: number): Architecture => ({
+    resolution,
+    stem: place(blocks.stem.channels, width),
+    stages: blocks.stages.map((stage) => {
       const layer = { kernel: stage.kernels.at(-1)!, channels: place(stage.channels, width) };
       return Array.from({ length: place(stage.depths, depth) }, () => layer);
     }),
-    head: place(space.head.channels, width),
+    head: place(blocks.head.channels, width),
   });
   const along = (name: string, at: (t: number) => Architecture): Scaling => {
     const children = Array.from({ length: steps }, (_, i) => at(i / (steps - 1)));
@@ -69,7 +73,7 @@ export function scalings(space: SearchSpace, steps = 9): Scaling[] {
     along('width', (t) => scaled(1, t, 1)),
     along('depth', (t) => scaled(t, 1, 1)),
     along('resolution', (t) => scaled(1, 1, t)),
-  ];
+  ].filter(({ children }) => children.length > 1); // what a space does not vary is no scaling
 }
 
 /** How a searched child stands among random ones of its multiply-adds. */

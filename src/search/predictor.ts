@@ -35,12 +35,13 @@ export function fitPredictor(space: SearchSpace, samples: readonly Sample[]): Ac
  */
 function features(space: SearchSpace, architecture: Architecture): number[] {
   const { flops, params } = costOf(buildGraph(space, architecture));
-  const { resolution, stem, stages, head } = architecture;
+  const { resolution } = architecture;
+  const common = [Math.log(flops), Math.log(params), Math.log(resolution)];
+  if ('width' in architecture) return [...common, architecture.width];
+  const { stem, stages, head } = architecture;
   const mean = (values: readonly number[]): number => values.reduce((sum, v) => sum + v, 0) / values.length;
   return [
-    Math.log(flops),
-    Math.log(params),
-    Math.log(resolution),
+    ...common,
     stem,
     head,
     ...stages.flatMap((layers) => [layers.length, mean(layers.map(({ channels }) => channels)), mean(layers.map(({ kernel }) => kernel))]),

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { BignasError, shown } from '../errors.js';
-import { spaceDigest, type SearchSpace } from './space.js';
+import { isNetworkSpace, spaceDigest, type MbconvSpace, type SearchSpace } from './space.js';
 
 /** One layer of a stage: its depthwise kernel size and its output channels. */
 export interface Layer {
@@ -8,8 +8,8 @@ export interface Layer {
   readonly channels: number;
 }
 
-/** One point of a search space. An immutable value; its canonical text says all of it. */
-export interface Architecture {
+/** One point of a space of inverted residual blocks. */
+export interface MbconvArchitecture {
   /** Input height and width in pixels. */
   readonly resolution: number;
   /** Output channels of the stem convolution. */
@@ -20,8 +20,22 @@ export interface Architecture {
   readonly head: number;
 }
 
-/** The canonical text: `r32_c16_3x8_3x16-3x16_…_c320`. URL-safe, and `parseArchitecture` gives the same value back. */
-export function formatArchitecture({ resolution, stem, stages, head }: Architecture): string {
+/** One point of a network's space. */
+export interface NetworkArchitecture {
+  readonly resolution: number;
+  /** Width multiplier. */
+  readonly width: number;
+}
+
+/** One point of a search space. An immutable value; its canonical text says all of it. */
+export type Architecture = MbconvArchitecture | NetworkArchitecture;
+
+/**
+ * The canonical text: `r32_c16_3x8_3x16-3x16_…_c320`, or `r224_w0.75` of a network. URL-safe, and `parseArchitecture` gives the same value back.
+ */
+export function formatArchitecture(architecture: Architecture): string {
+  if ('width' in architecture) return `r${architecture.resolution}_w${architecture.width}`;
+  const { resolution, stem, stages, head } = architecture;
   const fields = stages.map((layers) => layers.map(({ kernel, channels }) => `${kernel}x${channels}`).join('-'));
   return [`r${resolution}`, `c${stem}`, ...fields, `c${head}`].join('_');
 }
@@ -38,10 +52,18 @@ export function architectureId(space: SearchSpace, architecture: Architecture): 
  * Reads a canonical text and checks it against the space.
  * @throws BignasError ARCHITECTURE_MALFORMED or ARCHITECTURE_OUTSIDE_SPACE; its details name the field at fault and what is legal there.
  */
+export function parseArchitecture(space: MbconvSpace, text: string): MbconvArchitecture;
+export function parseArchitecture(space: SearchSpace, text: string): Architecture;
 export function parseArchitecture(space: SearchSpace, text: string): Architecture {
   const example = formatArchitecture(smallest(space));
   const malformed = (expected: string, details: Record<string, unknown> = {}): BignasError =>
     new BignasError('ARCHITECTURE_MALFORMED', `Expected ${expected}, got ${shown(text)}.`, { ...details, example });
+
+  if (isNetworkSpace(space)) {
+    const match = /^r([1-9]\d{0,3})_w(\d{1,2}(?:\.\d{1,4})?)$/.exec(text);
+    if (!match) throw malformed(`a resolution and a width multiplier such as \`${example}\``);
+    return checkArchitecture(space, { resolution: Number(match[1]), width: Number(match[2]) });
+  }
 
   const fields = text.split('_');
   const wanted = space.stages.length + 3;
@@ -78,8 +100,10 @@ export function parseArchitecture(space: SearchSpace, text: string): Architectur
 }
 
 /** @throws BignasError ARCHITECTURE_OUTSIDE_SPACE where a value is not legal in the space. Returns the architecture. */
+export function checkArchitecture(space: MbconvSpace, architecture: MbconvArchitecture): MbconvArchitecture;
+export function checkArchitecture(space: SearchSpace, architecture: Architecture): Architecture;
 export function checkArchitecture(space: SearchSpace, architecture: Architecture): Architecture {
-  const check = (what: string, value: number, legal: readonly number[], details: Record<string, unknown>): void => {
+  const check: Check = (what, value, legal, details) => {
     if (legal.includes(value)) return;
     throw new BignasError('ARCHITECTURE_OUTSIDE_SPACE', `Expected ${what} to be ${listed(legal)}, got ${value}.`, details);
   };
@@ -87,6 +111,18 @@ export function checkArchitecture(space: SearchSpace, architecture: Architecture
     field: 'resolution',
     legal: { resolutions: space.resolutions },
   });
+  if (isNetworkSpace(space)) {
+    const { width } = architecture as NetworkArchitecture;
+    check('the width', width, space.widths, { field: 'width', legal: { widths: space.widths } });
+    return architecture;
+  }
+  checkLayers(space, architecture as MbconvArchitecture, check);
+  return architecture;
+}
+
+type Check = (what: string, value: number, legal: readonly number[], details: Record<string, unknown>) => void;
+
+function checkLayers(space: MbconvSpace, architecture: MbconvArchitecture, check: Check): void {
   check('the stem\'s channels', architecture.stem, space.stem.channels, {
     field: 'stem',
     legal: { channels: space.stem.channels },
@@ -105,10 +141,9 @@ export function checkArchitecture(space: SearchSpace, architecture: Architecture
       check(`the channels of stage ${i + 1}, layer ${j + 1}`, channels, stage.channels, details);
     });
   });
-  return architecture;
 }
 
-function stageDetails(space: SearchSpace, i: number): Record<string, unknown> {
+function stageDetails(space: MbconvSpace, i: number): Record<string, unknown> {
   const { depths, channels, kernels } = space.stages[i]!;
   return { field: `stage ${i + 1}`, legal: { depths, channels, kernels } };
 }
@@ -119,21 +154,22 @@ function listed(legal: readonly number[]): string {
 }
 
 /** Every dimension at its least; at the lowest trained resolution. */
+export function smallest(space: MbconvSpace): MbconvArchitecture;
+export function smallest(space: SearchSpace): Architecture;
 export function smallest(space: SearchSpace): Architecture {
   return uniform(space, (list) => list[0]!, space.trainResolutions[0]);
 }
 
 /** Every dimension at its most; at the highest trained resolution. It holds every shared weight. */
+export function biggest(space: MbconvSpace): MbconvArchitecture;
+export function biggest(space: SearchSpace): Architecture;
 export function biggest(space: SearchSpace): Architecture {
   return uniform(space, (list) => list.at(-1)!, space.trainResolutions.at(-1));
 }
 
 /** The architecture whose every dimension is what `pick` takes from the legal values. */
-export function uniform(
-  space: SearchSpace,
-  pick: (legal: readonly number[]) => number,
-  resolution = pick(space.resolutions),
-): Architecture {
+export function uniform(space: SearchSpace, pick: (legal: readonly number[]) => number, resolution = pick(space.resolutions)): Architecture {
+  if (isNetworkSpace(space)) return { resolution, width: pick(space.widths) };
   return {
     resolution,
     stem: pick(space.stem.channels),

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { BignasError } from '../errors.js';
+import { networkNames } from './networkNames.js';
 
 /** Bounds hold what a file may ask of a reader, and keep every value within what an architecture's text can say. */
 const positive = (most: number) => z.int().positive().max(most);
@@ -26,10 +27,12 @@ const stageSchema = z.strictObject({
   kernels: choices('kernels', 31).refine((list) => list.every((k) => k % 2 === 1 && k >= 3), 'kernels must be odd and at least 3'),
 });
 
-/** A search space as data (the paper's Table 1). An unknown key is an error. */
-export const spaceSchema = z
+const spaceName = z.string().regex(/^[a-z0-9][a-z0-9.-]{0,31}$/, 'name must be 1 to 32 of a–z, 0–9, . and -');
+
+/** A space of inverted residual blocks as data (the paper's Table 1). An unknown key is an error. */
+const mbconvSchema = z
   .strictObject({
-    name: z.string().regex(/^[a-z0-9][a-z0-9-]{0,31}$/, 'name must be 1 to 32 of a–z, 0–9 and -'),
+    name: spaceName,
     /** Number of classes that the network tells apart. */
     classes: positive(100_000),
     /** Legal input sizes in pixels (square), those not trained included. */
@@ -44,13 +47,47 @@ export const spaceSchema = z
     /** ε of every batch norm. */
     batchNormEpsilon: z.number().positive(),
   })
-  .refine((space) => space.trainResolutions.every((r) => space.resolutions.includes(r)), {
-    message: 'trainResolutions must be among resolutions',
-    path: ['trainResolutions'],
-  });
+  .refine(trainsLegal, { message: 'trainResolutions must be among resolutions', path: ['trainResolutions'] });
 
-export type SearchSpace = Readonly<z.infer<typeof spaceSchema>>;
-export type StageSpace = SearchSpace['stages'][number];
+/** A network of the literature as a space: of its widths, where it is made for several (a slimmable network), else of itself alone. */
+const networkSchema = z
+  .strictObject({
+    name: spaceName,
+    network: z.enum(networkNames),
+    classes: positive(100_000),
+    resolutions: choices('resolutions', 4096),
+    trainResolutions: choices('trainResolutions', 4096),
+    /** Legal width multipliers; all share the weights of the widest. */
+    widths: z
+      .array(z.number().positive().max(4))
+      .nonempty()
+      .max(64)
+      .refine((list) => list.every((value, i) => i === 0 || value > list[i - 1]!), 'widths must ascend'),
+  })
+  .refine(trainsLegal, { message: 'trainResolutions must be among resolutions', path: ['trainResolutions'] });
+
+function trainsLegal(space: { readonly resolutions: readonly number[]; readonly trainResolutions: readonly number[] }): boolean {
+  return space.trainResolutions.every((r) => space.resolutions.includes(r));
+}
+
+export type MbconvSpace = Readonly<z.infer<typeof mbconvSchema>>;
+export type NetworkSpace = Readonly<z.infer<typeof networkSchema>>;
+export type SearchSpace = MbconvSpace | NetworkSpace;
+export type StageSpace = MbconvSpace['stages'][number];
+
+/** A search space as data; its errors are those of the kind of space that the data claim to be. */
+export const spaceSchema = z.unknown().transform((data, context): SearchSpace => {
+  const named = typeof data === 'object' && data !== null && 'network' in data;
+  const result = (named ? networkSchema : mbconvSchema).safeParse(data);
+  if (result.success) return result.data;
+  for (const issue of result.error.issues) context.issues.push({ ...issue, input: data } as (typeof context.issues)[number]);
+  return z.NEVER;
+});
+
+/** Whether a space is one of a network's widths. */
+export function isNetworkSpace(space: SearchSpace): space is NetworkSpace {
+  return 'network' in space;
+}
 
 /** Checks data that claims to be a search space. @throws BignasError SPACE_INVALID, naming the field. */
 export function parseSpace(data: unknown): SearchSpace {
@@ -74,6 +111,7 @@ function canonicalJson(value: unknown): string {
 
 /** How many architectures the space holds: layer-wise choices within a stage, summed over its depths. */
 export function countArchitectures(space: SearchSpace): bigint {
+  if (isNetworkSpace(space)) return BigInt(space.resolutions.length * space.widths.length);
   const stages = space.stages.map((stage) => {
     const layer = BigInt(stage.channels.length * stage.kernels.length);
     return stage.depths.reduce((sum, depth) => sum + layer ** BigInt(depth), 0n);

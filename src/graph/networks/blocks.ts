@@ -1,7 +1,7 @@
-import { GraphBuilder, width, type Value } from '../builder.js';
+import { GraphBuilder, width, type Value, type Width } from '../builder.js';
 import type { ActivationFunction, SqueezeExcite } from '../graph.js';
 
-/** Shorthand for the layers that the networks have in common. Widths are whole: these networks are no slices of anything. */
+/** Shorthand for the layers that the networks have in common. A width is whole where it is a number. */
 export class Blocks {
   readonly b = new GraphBuilder();
 
@@ -13,8 +13,8 @@ export class Blocks {
   }
 
   /** Convolution, batch norm and, where one is named, activation. */
-  conv(name: string, x: Value, out: number, kernel: number, stride: number, activation?: ActivationFunction): Value {
-    return this.#activated(name, this.batchNorm(name, this.b.conv2d(`${name}.conv`, x, width(out), width(kernel), stride)), activation);
+  conv(name: string, x: Value, out: number | Width, kernel: number, stride: number, activation?: ActivationFunction): Value {
+    return this.#activated(name, this.batchNorm(name, this.b.conv2d(`${name}.conv`, x, typeof out === 'number' ? width(out) : out, width(kernel), stride)), activation);
   }
 
   depthwise(name: string, x: Value, kernel: number, stride: number, activation?: ActivationFunction): Value {

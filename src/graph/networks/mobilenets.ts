@@ -1,12 +1,16 @@
+import { width, type Width } from '../builder.js';
 import type { Graph } from '../graph.js';
 import { Blocks, divisible } from './blocks.js';
 import type { Network, NetworkOptions } from './network.js';
 
 const epsilon = 1e-3;
 
-/** MobileNetV1 (Howard et al., 2017, table 1): depthwise separable convolutions. */
-function mobileNetV1(multiplier: number, { classes, resolution }: NetworkOptions): Graph {
-  const wide = (channels: number): number => Math.round(channels * multiplier);
+/**
+ * MobileNetV1 (Howard et al., 2017, table 1): depthwise separable convolutions.
+ * @param multiplier of every width: that in use, and that of the weights it is cut from (Yu et al., 2019: lower-index channels)
+ */
+function mobileNetV1(multiplier: Width, { classes, resolution }: NetworkOptions): Graph {
+  const wide = (channels: number): Width => width(Math.round(channels * multiplier.used), Math.round(channels * multiplier.full));
   const n = new Blocks(epsilon);
   let x = n.conv('stem', n.b.input(resolution, 3), wide(32), 3, 2, 'relu');
   const layers: readonly (readonly [number, number])[] = [
@@ -109,12 +113,18 @@ export const mobileNets = {
   'mobilenet-v1-0.5': {
     title: 'MobileNetV1 0.5×',
     published: { flops: 149e6, params: 1.3e6, resolution: 224, accuracy: 0.637, source: 'Howard et al., 2017, table 6' },
-    build: (options) => mobileNetV1(0.5, options),
+    build: (options) => mobileNetV1(width(0.5), options),
   },
   'mobilenet-v1-1.0': {
     title: 'MobileNetV1 1.0×',
     published: { flops: 569e6, params: 4.2e6, resolution: 224, accuracy: 0.706, source: 'Howard et al., 2017, table 6' },
-    build: (options) => mobileNetV1(1, options),
+    build: (options) => mobileNetV1(width(1), options),
+  },
+  'slimmable-mobilenet-v1': {
+    title: 'Slimmable MobileNetV1, 1.0×',
+    published: { flops: 569e6, params: 4.2e6, resolution: 224, accuracy: 0.715, source: 'Yu et al., 2019, table 2' },
+    widths: [0.25, 0.5, 0.75, 1],
+    build: (options) => mobileNetV1(options.width ?? width(1), options),
   },
   'mobilenet-v2-0.75': {
     title: 'MobileNetV2 0.75×',

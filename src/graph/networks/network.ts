@@ -1,9 +1,12 @@
+import type { Width } from '../builder.js';
 import type { Graph } from '../graph.js';
 
 export interface NetworkOptions {
   readonly classes: number;
   /** Input height and width in pixels. */
   readonly resolution: number;
+  /** Width multiplier in use, and of the weights that it is cut from: of a network that is made for several widths. */
+  readonly width?: Width;
 }
 
 /** What a network's own paper says of it. */
@@ -23,5 +26,7 @@ export interface Published {
 export interface Network {
   readonly title: string;
   readonly published: Published;
+  /** Widths that it is made for: switched without retraining. Just 1 where absent. */
+  readonly widths?: readonly number[];
   build(options: NetworkOptions): Graph;
 }

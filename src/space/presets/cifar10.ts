@@ -1,8 +1,8 @@
-import type { SearchSpace } from '../space.js';
+import type { MbconvSpace } from '../space.js';
 import { range } from './range.js';
 
 /** For 32×32 images: about 2 to 18 MFLOPs. */
-export const cifar10: SearchSpace = {
+export const cifar10: MbconvSpace = {
   name: 'cifar10',
   classes: 10,
   resolutions: range(20, 36, 2),

@@ -1,7 +1,7 @@
-import type { SearchSpace } from '../space.js';
+import type { MbconvSpace } from '../space.js';
 
 /** For experiments (docs/evidence.md): a run takes minutes on one core. 0.3 to 2.1 MFLOPs as trained. */
-export const cifar10Micro: SearchSpace = {
+export const cifar10Micro: MbconvSpace = {
   name: 'cifar10-micro',
   classes: 10,
   resolutions: [12, 16, 20, 24, 28, 32],

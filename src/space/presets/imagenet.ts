@@ -1,8 +1,8 @@
-import type { SearchSpace } from '../space.js';
+import type { MbconvSpace } from '../space.js';
 import { range } from './range.js';
 
 /** The paper's Table 1. */
-export const imagenet: SearchSpace = {
+export const imagenet: MbconvSpace = {
   name: 'imagenet',
   classes: 1000,
   resolutions: range(192, 336, 16),

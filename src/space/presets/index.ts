@@ -1,12 +1,12 @@
 import { readFileSync } from 'node:fs';
 import { BignasError, shown } from '../../errors.js';
-import { parseSpace, type SearchSpace } from '../space.js';
+import { parseSpace, type MbconvSpace, type SearchSpace } from '../space.js';
 import { cifar10 } from './cifar10.js';
 import { cifar10Micro } from './cifar10Micro.js';
 import { imagenet } from './imagenet.js';
 import { tiny } from './tiny.js';
 
-export const presets: Readonly<Record<string, SearchSpace>> = { imagenet, cifar10, 'cifar10-micro': cifar10Micro, tiny };
+export const presets: Readonly<Record<string, MbconvSpace>> = { imagenet, cifar10, 'cifar10-micro': cifar10Micro, tiny };
 
 /** A preset by name, or a space from a JSON file. @throws BignasError SPACE_INVALID */
 export function loadSpace(nameOrFile: string): SearchSpace {

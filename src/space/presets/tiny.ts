@@ -1,8 +1,8 @@
-import type { SearchSpace } from '../space.js';
+import type { MbconvSpace } from '../space.js';
 import { range } from './range.js';
 
 /** For tests: every kind of wiring in a network of a few thousand weights. Stage 1 and 2 keep the channel range, stage 3 does not. */
-export const tiny: SearchSpace = {
+export const tiny: MbconvSpace = {
   name: 'tiny',
   classes: 4,
   resolutions: range(7, 16),
