@@ -1,4 +1,4 @@
-import { width, type Width } from '../builder.js';
+import { width, type Value, type Width } from '../builder.js';
 import type { Graph } from '../graph.js';
 import { Blocks, divisible } from './blocks.js';
 import type { Network, NetworkOptions } from './network.js';
@@ -82,11 +82,37 @@ function mobileNetV3Large(multiplier: number, { classes, resolution }: NetworkOp
       bottleneck: excite ? divisible(expanded / 4) : undefined, squeezeExcite: { activation: 'relu', gate: 'hardSigmoid' },
     });
   });
-  x = n.conv('head', x, wide(960), 1, 1, 'hardSwish');
-  // The last layer of features comes after the pooling: dense, with a hard swish, of the same width whatever the multiplier.
-  x = n.b.globalAveragePool('head.pool', x);
-  x = n.b.activation('head.hardSwish2', n.b.dense('head.dense', x, 1280), 'hardSwish');
-  n.b.dense('classifier', n.b.dropout('head.dropout', x), classes);
+  // 1280 features whatever the multiplier.
+  return classifyDeep(n, n.conv('head', x, wide(960), 1, 1, 'hardSwish'), 1280, classes);
+}
+
+/** Kernel, channels between, output channels, stride of each layer of Once-for-All's child of 595 M (Cai et al., 2020; its authors' published configuration). */
+const ofa595: readonly (readonly [number, number, number, number])[] = [
+  [3, 24, 24, 1],
+  [3, 72, 32, 2], [5, 128, 32, 1], [3, 96, 32, 1],
+  [5, 128, 48, 2], [5, 192, 48, 1], [3, 288, 48, 1], [5, 144, 48, 1],
+  [7, 288, 96, 2], [5, 576, 96, 1], [3, 288, 96, 1], [5, 384, 96, 1],
+  [3, 576, 136, 1], [5, 816, 136, 1], [7, 816, 136, 1], [3, 544, 136, 1],
+  [3, 816, 192, 2], [3, 1152, 192, 1], [5, 1152, 192, 1], [3, 576, 192, 1],
+];
+
+/** MobileNetV3-Large's stages, deeper and wider: squeeze-and-excitation where the output has 48, 136 or 192 channels, hard swish from 96 on. */
+function onceForAll({ classes, resolution }: NetworkOptions): Graph {
+  const n = new Blocks(1e-5);
+  let x = n.conv('stem', n.b.input(resolution, 3), 24, 3, 2, 'hardSwish');
+  ofa595.forEach(([kernel, expanded, out, stride], i) => {
+    x = n.invertedResidual(`layer${i + 1}`, x, {
+      out, expanded, kernel, stride, activation: out >= 96 ? 'hardSwish' : 'relu',
+      bottleneck: [48, 136, 192].includes(out) ? divisible(expanded / 4) : undefined, squeezeExcite: { activation: 'relu', gate: 'hardSigmoid' },
+    });
+  });
+  return classifyDeep(n, n.conv('head', x, 1152, 1, 1, 'hardSwish'), 1536, classes);
+}
+
+/** MobileNetV3's end: the last layer of features comes after the pooling: dense, with a hard swish. */
+function classifyDeep(n: Blocks, x: Value, features: number, classes: number): Graph {
+  const dense = n.b.dense('head.dense', n.b.globalAveragePool('head.pool', x), features);
+  n.b.dense('classifier', n.b.dropout('head.dropout', n.b.activation('head.dense.hardSwish', dense, 'hardSwish')), classes);
   return n.b.build();
 }
 
@@ -150,6 +176,11 @@ export const mobileNets = {
     title: 'MobileNetV3-Large 1.25×',
     published: { flops: 356e6, params: 7.5e6, resolution: 224, accuracy: 0.766, source: 'Howard et al., 2019, table 4' },
     build: (options) => mobileNetV3Large(1.25, options),
+  },
+  'once-for-all-595': {
+    title: 'Once-for-All, 595 M',
+    published: { flops: 595e6, params: 9.1e6, resolution: 236, accuracy: 0.8, source: "Cai et al., 2020, its authors' released models" },
+    build: onceForAll,
   },
   'mnasnet-a1': {
     title: 'MnasNet-A1',
