@@ -14,6 +14,7 @@ import { recordOf } from '../src/search/family.js';
 import { biggest, parseArchitecture, smallest } from '../src/space/architecture.js';
 import { tiny } from '../src/space/presets/tiny.js';
 import { sampleArchitecture } from '../src/space/sample.js';
+import { answerTo, budgets, expected } from './support/budgets.js';
 import { makeCheckpoint } from './support/checkpoint.js';
 import { temporaryFolder, testServer } from './support/server.js';
 
@@ -55,32 +56,7 @@ after(async () => {
   await folder.remove();
 });
 
-/** The architecture that a budget is answered with; the code of the error where there is one. */
-async function answer(query: string): Promise<string> {
-  const response = await request(server.url).get(`/slice?${query}`).responseType('arraybuffer');
-  if (response.status === 200) return /arch=([^&]+)/.exec(response.get('Content-Location')!)![1]!;
-  return (JSON.parse((response.body as Buffer).toString()) as { code: string }).code;
-}
-
-/** By brute force: every child that fits, the most accurate, of those of most multiply-adds, of those the first by id. */
-function expected(children: readonly { readonly record: ChildRecord; readonly cost: number }[], limit: number): string {
-  let best: ChildRecord | undefined;
-  for (const { record, cost } of children) {
-    if (cost > limit) continue;
-    const better = !best
-      || record.accuracy!.value > best.accuracy!.value
-      || (record.accuracy!.value === best.accuracy!.value && (record.costs.flops.value > best.costs.flops.value || (record.costs.flops.value === best.costs.flops.value && record.id < best.id)));
-    if (better) best = record;
-  }
-  return best?.architecture ?? 'BUDGET_TOO_SMALL';
-}
-
-/** Fifty budgets from below the least to above the most, and each child's own cost exactly and a hair below. */
-function budgets(costs: readonly number[]): number[] {
-  const [least, most] = [Math.min(...costs), Math.max(...costs)];
-  const draws = stream(key('limits'));
-  return [...Array.from({ length: 50 }, () => least * 0.9 * ((most * 1.2) / least) ** draws.uniform()), ...costs.slice(0, 10), ...costs.slice(0, 10).map((cost) => cost * (1 - 1e-9))];
-}
+const answer = (query: string): Promise<string> => answerTo(server.url, query);
 
 describe('a budget is answered with the best child that fits, by brute force', () => {
   for (const cost of costNames)
