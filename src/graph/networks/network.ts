@@ -28,5 +28,5 @@ export interface Network {
   readonly published: Published;
   /** Widths that it is made for: switched without retraining. Just 1 where absent. */
   readonly widths?: readonly number[];
-  build(options: NetworkOptions): Graph;
+  readonly build: (options: NetworkOptions) => Graph;
 }

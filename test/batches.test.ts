@@ -1,0 +1,122 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { Batches, type Images } from '../serve/batches.js';
+import { RunTimes } from '../serve/runTimes.js';
+import type { RunRole } from '../serve/workers/run.js';
+import type { Thread } from '../serve/workers/thread.js';
+
+type Input = RunRole['classify']['input'];
+type Output = RunRole['classify']['output'];
+
+/** A worker whose answers the test gives: each image's first value comes back as its class. */
+function worker() {
+  const asked: { input: Input; answer: (secondsOf?: (rows: number) => number) => void; fail: (error: Error) => void }[] = [];
+  const thread = {
+    call: (_method: 'classify', input: Input) =>
+      new Promise<Output>((resolve, reject) => {
+        const rows = input.parts.reduce((sum, { count }) => sum + count, 0);
+        asked.push({
+          input,
+          answer: (secondsOf = () => 0.01) =>
+            resolve({
+              classes: input.parts.map(({ data, count }) => Array.from({ length: count }, (_, i) => [{ index: data[i]!, probability: 1 }])),
+              runs: [{ rows, seconds: secondsOf(rows) }],
+            }),
+          fail: reject,
+        });
+      }),
+  } as unknown as Thread<RunRole>;
+  return { thread, asked };
+}
+
+const images = (...values: number[]): Images => ({ data: Float32Array.from(values), count: values.length });
+const never = new AbortController().signal;
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const rowsOf = ({ input: { parts } }: { input: Input }): number[] => parts.flatMap(({ data }) => [...data]);
+
+describe('predictions of one child share a batch', () => {
+  test('a lone one runs at once; those that come meanwhile run together, each with its own answer', async () => {
+    const { thread, asked } = worker();
+    const ran: number[][] = [];
+    const batches = new Batches(thread, 16, { ran: (rows, predictions) => void ran.push([rows, predictions]) });
+    const first = batches.classify(1, images(7), 1, never);
+    assert.equal(asked.length, 1);
+    const others = [images(1, 2), images(3), images(4)].map((each) => batches.classify(1, each, 1, never));
+    assert.equal(batches.waiting, 3);
+    asked[0]!.answer();
+    assert.equal((await first).rows, 1);
+    await turn();
+    assert.deepEqual(rowsOf(asked[1]!), [1, 2, 3, 4]);
+    asked[1]!.answer();
+    assert.deepEqual((await Promise.all(others)).map(({ classes, rows }) => [rows, classes.map(([best]) => best!.index)]), [[4, [1, 2]], [4, [3]], [4, [4]]]);
+    assert.deepEqual(ran, [[1, 1], [4, 3]]);
+    assert.equal(batches.waiting, 0);
+  });
+
+  test('children do not mix, and the child whose prediction waits longest comes first', async () => {
+    const { thread, asked } = worker();
+    const batches = new Batches(thread, 16, { ran: () => undefined });
+    const all = [[1, 10], [2, 20], [1, 11], [3, 30], [2, 21]].map(([child, value]) => batches.classify(child!, images(value!), 1, never));
+    for (let i = 0; i < 4; i++) {
+      asked[i]!.answer();
+      await turn();
+    }
+    await Promise.all(all);
+    assert.deepEqual(asked.map((each) => [each.input.child, ...rowsOf(each)]), [[1, 10], [2, 20, 21], [1, 11], [3, 30]]);
+  });
+
+  test('a batch has no more rows than are told, but a prediction of more runs all the same', async () => {
+    const { thread, asked } = worker();
+    const batches = new Batches(thread, 4, { ran: () => undefined });
+    const all = [images(0), images(1, 2, 3), images(4, 5), images(6), images(7, 8, 9, 10, 11, 12)].map((each) => batches.classify(1, each, 1, never));
+    for (let i = 0; i < 4; i++) {
+      asked[i]!.answer((rows) => 0.001 * (1 + rows)); // throughput grows up to any size
+      await turn();
+    }
+    await Promise.all(all);
+    assert.deepEqual(asked.map(rowsOf), [[0], [1, 2, 3, 6], [4, 5], [7, 8, 9, 10, 11, 12]]);
+  });
+
+  test('one whose client hangs up leaves the queue and is not run; what fails fails for its batch alone', async () => {
+    const { thread, asked } = worker();
+    const batches = new Batches(thread, 16, { ran: () => undefined });
+    const first = batches.classify(1, images(1), 1, never);
+    const client = new AbortController();
+    const gone = batches.classify(1, images(2), 1, client.signal);
+    const stays = batches.classify(1, images(3), 1, never);
+    client.abort(new Error('hung up'));
+    await assert.rejects(gone, /hung up/);
+    asked[0]!.fail(new Error('out of memory'));
+    await assert.rejects(first, /out of memory/);
+    await turn();
+    assert.deepEqual(rowsOf(asked[1]!), [3]);
+    asked[1]!.answer();
+    assert.equal((await stays).classes[0]![0]!.index, 3);
+    await assert.rejects(batches.classify(1, images(4), 1, AbortSignal.abort(new Error('before'))), /before/);
+    assert.equal(asked.length, 2);
+  });
+});
+
+describe('how long runs take', () => {
+  test('is a line through the latest of them; a batch is as large as gains throughput', () => {
+    const times = new RunTimes();
+    assert.equal(times.seconds(1), undefined);
+    assert.equal(times.batch(16), 16);
+    for (const rows of [1, 4, 2, 8, 16]) times.observe(rows, 0.002 + 0.001 * rows);
+    assert(Math.abs(times.seconds(10)! - 0.012) < 1e-9);
+    assert.equal(times.batch(64), 18); // nine times the constant's worth: 18 ms of 20
+    assert.equal(times.batch(8), 8);
+    for (let i = 0; i < 200; i++) times.observe(1 + (i % 4), 0.01 * (1 + (i % 4))); // the machine has become slower, and nothing is constant
+    assert(Math.abs(times.seconds(3)! - 0.03) < 1e-3);
+    assert([5, 6].includes(times.batch(64))); // twice what there was
+  });
+
+  test('runs of one size alone, and noise, give nothing absurd', () => {
+    const times = new RunTimes();
+    for (let i = 0; i < 5; i++) times.observe(4, 0.02);
+    assert(Math.abs(times.seconds(8)! - 0.04) < 1e-9);
+    times.observe(1, 0.05); // a hiccup: a larger batch seems faster
+    assert(times.seconds(16)! >= 0 && times.seconds(1)! >= 0);
+    assert(times.batch(32) >= 1);
+  });
+});
