@@ -16,6 +16,7 @@ const command = new Command('bignas-serve')
   .option('--max-body <bytes>', "a request's largest body", defaultOptions.maxBody)
   .option('--queue <n>', 'requests that compute or wait; more are answered 503', defaultOptions.queue)
   .option('--latency-table <file>', 'latencies of a device, made by bignas-profile, for ?latency=…&device=NAME; may be repeated', (path: string, before: string[]) => [...before, path], [] as string[])
+  .option('--max-batch <n>', 'images that run together, of several requests', defaultOptions.maxBatch)
   .option('--log-level <level>', logLevels.join(', '), defaultOptions.logLevel);
 
 command.parse(process.argv);

@@ -29,10 +29,10 @@ interface Prediction {
   readonly top: number;
   readonly signal: AbortSignal;
   readonly asked: number;
-  resolve(classified: Classified): void;
-  reject(error: unknown): void;
+  readonly resolve: (classified: Classified) => void;
+  readonly reject: (error: unknown) => void;
   /** Called when it leaves the queue. */
-  left(): void;
+  readonly left: () => void;
 }
 
 /**

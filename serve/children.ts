@@ -1,4 +1,5 @@
 import type { ChildDescription } from '../src/bundle/child.js';
+import { Batches, type BatchObserver, type Images } from './batches.js';
 import { HeldCache, type CacheObserver, type Held } from './heldCache.js';
 import type { BuildRole, BuildSeconds } from './workers/build.js';
 import type { RunRole } from './workers/run.js';
@@ -16,6 +17,9 @@ export interface ChildrenOptions {
   readonly maxBytes: number;
   readonly observer: CacheObserver;
   readonly onBuilt: (seconds: BuildSeconds) => void;
+  /** Images that run together, at most. */
+  readonly maxBatch: number;
+  readonly batchObserver: BatchObserver;
 }
 
 /** A child in a run worker. All its predictions go to that worker. */
@@ -31,11 +35,13 @@ export class Children {
   readonly #options: ChildrenOptions;
   /** How many children each worker has, or is being given. */
   readonly #held = new Map<Thread<RunRole>, number>();
+  readonly #batches: ReadonlyMap<Thread<RunRole>, Batches>;
   #loaded = 0;
 
   constructor(options: ChildrenOptions) {
     this.#options = options;
     this.#cache = new HeldCache(options);
+    this.#batches = new Map(options.run.map((worker) => [worker, new Batches(worker, options.maxBatch, options.batchObserver)]));
   }
 
   get bytes(): number {
@@ -47,27 +53,21 @@ export class Children {
   }
 
   /**
-   * The most probable classes of each image, and the milliseconds until the child was ready and that it then took.
-   * @param data moved to the worker: [count, 3, resolution, resolution]
+   * The most probable classes of each image, the milliseconds until the child was ready and that it then took, waiting for its turn included, and how
+   * many images ran together.
+   * @param images moved to the worker
    * @param signal takes the prediction back as long as it waits; the child is built all the same
    */
-  classify(
-    description: ChildDescription,
-    { data, count }: { readonly data: Float32Array<ArrayBuffer>; readonly count: number },
-    top: number,
-    signal: AbortSignal,
-  ): Promise<{ classes: ClassProbability[][]; ready: number; run: number }> {
+  classify(description: ChildDescription, images: Images, top: number, signal: AbortSignal): Promise<{ classes: ClassProbability[][]; ready: number; run: number; rows: number }> {
     const started = performance.now();
     return this.#cache.use(
       description.id,
       () => this.#load(description),
       async ({ worker, generation, number }) => {
         const ready = performance.now();
-        const classes =
-          generation === worker.generation
-            ? await worker.call('classify', { child: number, data, count, top }, { transfer: [data.buffer], signal })
-            : await Promise.reject(worker.lost());
-        return { classes, ready: ready - started, run: performance.now() - ready };
+        if (generation !== worker.generation) throw worker.lost();
+        const { classes, milliseconds, rows } = await this.#batches.get(worker)!.classify(number, images, top, signal);
+        return { classes, ready: ready - started, run: milliseconds, rows };
       },
     );
   }
@@ -98,6 +98,7 @@ export class Children {
       number,
       dispose: async () => {
         this.#hold(worker, -1);
+        this.#batches.get(worker)!.forget(number);
         // What died with its worker is gone.
         if (worker.generation === generation) await worker.call('unload', { child: number });
       },

@@ -35,6 +35,18 @@ export class Metrics {
     labelNames: ['name'],
     registers: [this.registry],
   });
+  readonly batchRows = new Histogram({
+    name: `${prefix}batch_rows`,
+    help: 'Images that ran together.',
+    buckets: [1, 2, 4, 8, 16, 32, 64],
+    registers: [this.registry],
+  });
+  readonly batchPredictions = new Histogram({
+    name: `${prefix}batch_predictions`,
+    help: 'Predictions whose images ran together.',
+    buckets: [1, 2, 4, 8, 16, 32, 64],
+    registers: [this.registry],
+  });
   readonly slices = new Counter({
     name: `${prefix}slices_total`,
     help: 'Bundles asked for and found (ranges and revalidations included), by family name.',

@@ -35,6 +35,7 @@ export const defaultOptions = {
   cacheBytes: '256MiB',
   maxBody: '20MiB',
   queue: '64',
+  maxBatch: '16',
   logLevel: 'info',
 } as const;
 
@@ -50,6 +51,7 @@ export function parseOptions({ latencyTable, ...texts }: OptionTexts, checkpoint
     cacheBytes: bytes('--cache-bytes', text.cacheBytes),
     maxBody: bytes('--max-body', text.maxBody, 2 ** 30),
     queue: integer('--queue', text.queue, 1, 100_000),
+    maxBatch: integer('--max-batch', text.maxBatch, 1, 1024),
     logLevel: oneOf('--log-level', text.logLevel, logLevels),
     latencyTables: (latencyTable ?? []).map(readTable),
   };

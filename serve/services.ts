@@ -28,6 +28,8 @@ export interface ServiceOptions {
   readonly maxBody: number;
   /** Requests that compute or wait for it; more are refused. */
   readonly queue: number;
+  /** Images that run together, at most. Default 16: activations of more cost memory and gain no throughput on a CPU. */
+  readonly maxBatch?: number;
   /** Images a request. Default 32. */
   readonly maxImages?: number;
   /** Pixels of a request's images together, each counted before it is decoded. Default 50 million. */
@@ -89,7 +91,7 @@ export async function startServices(opened: Checkpoint, options: ServiceOptions,
     metrics.workerDeaths.inc({ role }, 0);
     return thread;
   };
-  const { threads, workers, cacheBytes: maxBytes, maxImages = 32, maxPixels = 50_000_000 } = options;
+  const { threads, workers, cacheBytes: maxBytes, maxImages = 32, maxPixels = 50_000_000, maxBatch = 16 } = options;
   const { preprocessing } = checkpoint.manifest;
   const images = Array.from({ length: imageWorkers() }, () =>
     start<ImageRole>('image', { preprocessing, maxImages, maxPixels } satisfies ImageWorkerData),
@@ -114,7 +116,15 @@ export async function startServices(opened: Checkpoint, options: ServiceOptions,
     metrics.cacheObserver(cache, (error) => {
       logger.error({ err: error, cache }, 'a cached value could not be disposed of');
     });
-  const children = new Children({ build, run, maxBytes, observer: observer('children'), onBuilt });
+  const children = new Children({
+    build, run, maxBytes, observer: observer('children'), onBuilt, maxBatch,
+    batchObserver: {
+      ran: (rows, predictions) => {
+        metrics.batchRows.observe(rows);
+        metrics.batchPredictions.observe(predictions);
+      },
+    },
+  });
   const bundles = new Bundles({ build, folder, maxBytes, observer: observer('bundles'), onBuilt });
   const all = [...images, build, ...run];
   const close = async (): Promise<void> => {

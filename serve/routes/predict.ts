@@ -38,7 +38,7 @@ export function predictRoute(services: Services): Route {
           // Before the child is made: what cannot be answered shall not cost a calibration.
           const prepared = await leastLoaded(images).call('prepare', { body, contentType, resolution }, { transfer: [body.buffer], signal });
           const decoded = performance.now();
-          const { classes, ready, run } = await children.classify(child, prepared, top, signal);
+          const { classes, ready, run, rows } = await children.classify(child, prepared, top, signal);
           metrics.predictions.inc({ name: nameLabel(child.name) }, prepared.count);
           response.json({
             ...child,
@@ -47,6 +47,7 @@ export function predictRoute(services: Services): Route {
               file: prepared.files[i],
               classes: best.map(({ index, probability }) => ({ label: labels[index], index, probability })),
             })),
+            batch: rows,
             milliseconds: {
               read: round(read - started),
               decode: round(decoded - read),
