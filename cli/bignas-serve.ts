@@ -17,6 +17,7 @@ const command = new Command('bignas-serve')
   .option('--queue <n>', 'requests that compute or wait; more are answered 503', defaultOptions.queue)
   .option('--latency-table <file>', 'latencies of a device, made by bignas-profile, for ?latency=…&device=NAME; may be repeated', (path: string, before: string[]) => [...before, path], [] as string[])
   .option('--max-batch <n>', 'images that run together, of several requests', defaultOptions.maxBatch)
+  .option('--no-warm', 'do not build the family when the server starts; a deadline then finds only children that somebody asked for')
   .option('--log-level <level>', logLevels.join(', '), defaultOptions.logLevel);
 
 command.parse(process.argv);

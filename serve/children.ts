@@ -57,8 +57,9 @@ export class Children {
    * many images ran together.
    * @param images moved to the worker
    * @param signal takes the prediction back as long as it waits; the child is built all the same
+   * @param deadline as `Batches.classify` has it
    */
-  classify(description: ChildDescription, images: Images, top: number, signal: AbortSignal): Promise<{ classes: ClassProbability[][]; ready: number; run: number; rows: number }> {
+  classify(description: ChildDescription, images: Images, top: number, signal: AbortSignal, deadline?: number): Promise<{ classes: ClassProbability[][]; ready: number; run: number; rows: number }> {
     const started = performance.now();
     return this.#cache.use(
       description.id,
@@ -66,10 +67,28 @@ export class Children {
       async ({ worker, generation, number }) => {
         const ready = performance.now();
         if (generation !== worker.generation) throw worker.lost();
-        const { classes, milliseconds, rows } = await this.#batches.get(worker)!.classify(number, images, top, signal);
+        const { classes, milliseconds, rows } = await this.#batches.get(worker)!.classify(number, images, top, signal, deadline);
         return { classes, ready: ready - started, run: milliseconds, rows };
       },
     );
+  }
+
+  /** Milliseconds that one image is expected to wait and to run; undefined for a child that is not in memory or did not run yet. */
+  expected(id: string): { readonly wait: number; readonly run: number } | undefined {
+    const child = this.#cache.peek(id);
+    if (!child || child.generation !== child.worker.generation) return undefined;
+    const batches = this.#batches.get(child.worker)!;
+    const run = batches.milliseconds(child.number, 1);
+    return run === undefined ? undefined : { wait: batches.backlog, run };
+  }
+
+  /** Has a child in memory, and knows how long its runs take. */
+  async warm(description: ChildDescription): Promise<void> {
+    const { resolution } = description;
+    for (const count of [1, 4]) {
+      const images = { data: new Float32Array(count * 3 * resolution ** 2), count };
+      await this.classify(description, images, 1, new AbortController().signal);
+    }
   }
 
   /** Forgets the children of a worker that died; they are built again, from statistics that are kept, when somebody asks. */

@@ -70,6 +70,11 @@ export class HeldCache<V extends Held> {
     return this.#lru.has(key);
   }
 
+  /** The value, where it is there; asking does not make it more recent. It may be disposed of at any time: only to look at. */
+  peek(key: string): V | undefined {
+    return this.#lru.peek(key)?.value;
+  }
+
   /** Runs `work` with the key's value, made by `make` unless it is there. What `make` throws is thrown to all who wait, and not kept. */
   async use<T>(key: string, make: () => Promise<V>, work: (value: V) => Promise<T>): Promise<T> {
     const entry = await this.#take(key, make);

@@ -47,6 +47,17 @@ export class Metrics {
     buckets: [1, 2, 4, 8, 16, 32, 64],
     registers: [this.registry],
   });
+  readonly deadlines = new Counter({
+    name: `${prefix}deadlines_total`,
+    help: 'Predictions with a deadline: met, missed, or refused without being computed.',
+    labelNames: ['result'],
+    registers: [this.registry],
+  });
+  readonly slides = new Counter({
+    name: `${prefix}slides_total`,
+    help: 'Predictions that took a smaller child than an idle server would have, to be in time.',
+    registers: [this.registry],
+  });
   readonly slices = new Counter({
     name: `${prefix}slices_total`,
     help: 'Bundles asked for and found (ranges and revalidations included), by family name.',
@@ -95,6 +106,7 @@ export class Metrics {
 
   constructor() {
     collectDefaultMetrics({ register: this.registry, prefix });
+    for (const result of ['met', 'missed', 'refused']) this.deadlines.inc({ result }, 0);
     for (const name of names) {
       this.predictions.inc({ name }, 0);
       this.slices.inc({ name }, 0);

@@ -19,7 +19,8 @@ export const logLevels = ['trace', 'debug', 'info', 'warn', 'error', 'fatal', 's
 export type LogLevel = (typeof logLevels)[number];
 
 /** What a user may say, as texts; what is not said has a default. */
-export type OptionTexts = { readonly [K in keyof Omit<ServerOptions, 'maxImages' | 'maxPixels' | 'stalledMs' | 'latencyTables'>]?: string | undefined } & {
+export type OptionTexts = { readonly [K in keyof Omit<ServerOptions, 'maxImages' | 'maxPixels' | 'stalledMs' | 'latencyTables' | 'warm'>]?: string | undefined } & {
+  readonly warm?: boolean | undefined;
   /** Paths of latency tables. */
   readonly latencyTable?: readonly string[] | undefined;
 };
@@ -40,7 +41,7 @@ export const defaultOptions = {
 } as const;
 
 /** @throws BignasError OPTION_INVALID, naming the option. @param checkpoint where none is named */
-export function parseOptions({ latencyTable, ...texts }: OptionTexts, checkpoint: string): ServerOptions {
+export function parseOptions({ latencyTable, warm = true, ...texts }: OptionTexts, checkpoint: string): ServerOptions {
   const text = { ...defaultOptions, threads: String(Math.min(availableParallelism(), MOST_THREADS)), ...given(texts) };
   return {
     checkpoint: texts.checkpoint ?? checkpoint,
@@ -53,12 +54,13 @@ export function parseOptions({ latencyTable, ...texts }: OptionTexts, checkpoint
     queue: integer('--queue', text.queue, 1, 100_000),
     maxBatch: integer('--max-batch', text.maxBatch, 1, 1024),
     logLevel: oneOf('--log-level', text.logLevel, logLevels),
+    warm,
     latencyTables: (latencyTable ?? []).map(readTable),
   };
 }
 
 /** What was said; an empty text is what an environment variable without a value gives. */
-function given(texts: Omit<OptionTexts, 'latencyTable'>): Partial<Record<Exclude<keyof OptionTexts, 'latencyTable'>, string>> {
+function given(texts: Omit<OptionTexts, 'latencyTable' | 'warm'>): Partial<Record<Exclude<keyof OptionTexts, 'latencyTable' | 'warm'>, string>> {
   return Object.fromEntries(Object.entries(texts).filter(([, text]) => text !== undefined && text !== ''));
 }
 

@@ -1,9 +1,10 @@
 import { z } from 'zod';
 import { costNames, type Frontier } from '../src/checkpoint/frontier.js';
 import { parseLatencyTable, type LatencyTable } from '../src/cost/latency.js';
+import type { DeadlineAsked } from './deadlines.js';
 import { frontierOnDevice } from '../src/search/devices.js';
 import { BignasError, shown } from '../src/errors.js';
-import { childWithin, parseBound } from '../src/search/budget.js';
+import { childWithin, parseBound, parseSeconds } from '../src/search/budget.js';
 import { findArchitecture, isFamilyName } from '../src/search/find.js';
 import { describeChild, type ChildDescription } from '../src/bundle/child.js';
 import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
@@ -30,6 +31,12 @@ export const bundleFormats = ['onnx'] as const;
 
 export const predictQuery = z.strictObject({
   ...whichChild,
+  deadline: z.string().optional().describe('time to answer in, such as 50ms: the most accurate child that makes it under the load of now; not beside `arch`'),
+  min_accuracy: z
+    .string()
+    .regex(/^(0(\.\d+)?|1(\.0+)?)$/, 'expected a fraction from 0 to 1')
+    .optional()
+    .describe('least top-1 accuracy of the child, such as 0.8; only beside `deadline`'),
   top: z
     .string()
     .regex(/^[1-9]\d{0,4}$/, 'expected a whole number from 1')
@@ -67,7 +74,7 @@ export function parseQuery<S extends z.ZodObject>(schema: S, query: unknown): z.
 /** A child, and why it is this one. */
 export interface ChosenChild {
   readonly child: ChildDescription;
-  readonly choice: 'asked for' | 'most accurate within the budget' | 'most accurate';
+  readonly choice: 'asked for' | 'most accurate within the budget' | 'most accurate' | 'most accurate in time';
 }
 
 /** What a query may say of the child. */
@@ -102,6 +109,23 @@ export function childOf({ checkpoint, devices }: ChildSource, query: ChildQuery,
   const { architecture, costs } = childWithin(frontier, limits);
   const child = describeChild(checkpoint, parseArchitecture(manifest.space, architecture));
   return { child: { ...child, costs }, choice: given.length > 0 ? 'most accurate within the budget' : 'most accurate' };
+}
+
+/**
+ * What a query with a deadline allows, and from which children; undefined where it has none.
+ * @throws BignasError PARAMETER_INVALID, BUDGET_MALFORMED
+ */
+export function deadlineOf(source: ChildSource, query: ChildQuery & { readonly deadline?: string | undefined; readonly min_accuracy?: string | undefined }): { readonly asked: DeadlineAsked; readonly frontier: Frontier } | undefined {
+  if (query.deadline === undefined) {
+    if (query.min_accuracy !== undefined) throw new BignasError('PARAMETER_INVALID', 'Expected `min_accuracy` beside `deadline`: without one the most accurate child is taken anyway.', { parameter: 'min_accuracy' });
+    return undefined;
+  }
+  if (query.arch !== undefined) throw new BignasError('PARAMETER_INVALID', 'Expected either `arch` or `deadline`: a deadline chooses the child.', { parameter: 'deadline' });
+  const budget = Object.fromEntries(costNames.flatMap((name) => (query[name] === undefined ? [] : [[name, parseBound(name, query[name])]])));
+  return {
+    asked: { deadline: 1000 * parseSeconds('deadline', query.deadline), minAccuracy: Number(query.min_accuracy ?? 0), budget },
+    frontier: frontierFor(source, query.device),
+  };
 }
 
 /** The frontier with the latencies that a query means. */

@@ -5,6 +5,9 @@ import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
 import type { Frontier } from '../src/checkpoint/frontier.js';
 import type { LatencyTable } from '../src/cost/latency.js';
 import { frontierOnDevice } from '../src/search/devices.js';
+import { describeChild } from '../src/bundle/child.js';
+import { BignasError } from '../src/errors.js';
+import { parseArchitecture } from '../src/space/architecture.js';
 import { Admission } from './admission.js';
 import { bundleFolder } from './bundleFolder.js';
 import { Bundles } from './bundles.js';
@@ -28,6 +31,8 @@ export interface ServiceOptions {
   readonly maxBody: number;
   /** Requests that compute or wait for it; more are refused. */
   readonly queue: number;
+  /** Whether the family is had in memory from the start, so that a deadline has it to choose from. Default: not. */
+  readonly warm?: boolean;
   /** Images that run together, at most. Default 16: activations of more cost memory and gain no throughput on a CPU. */
   readonly maxBatch?: number;
   /** Images a request. Default 32. */
@@ -137,6 +142,7 @@ export async function startServices(opened: Checkpoint, options: ServiceOptions,
     await close();
     throw error;
   }
+  if (options.warm) void warmFamily(checkpoint, children, maxBytes, logger);
   const admission = new Admission(options.queue, (count) => {
     metrics.requestsInFlight.set(count);
   });
@@ -146,4 +152,22 @@ export async function startServices(opened: Checkpoint, options: ServiceOptions,
 /** Half the processors, up to four: an image of the size that cameras make takes tens of milliseconds of one, its prediction a few. */
 function imageWorkers(): number {
   return Math.max(1, Math.min(4, Math.floor(availableParallelism() / 2)));
+}
+
+/**
+ * Builds the family one after another, the cheapest first, as far as it fits into memory: those whose statistics the checkpoint has, since a calibration would hold
+ * up what clients ask for. Nothing waits for it.
+ */
+async function warmFamily(checkpoint: Checkpoint, children: Children, maxBytes: number, logger: Logger): Promise<void> {
+  const { family } = checkpoint.frontier;
+  for (const child of [...new Map(Object.values(family).map((record) => [record.id, record])).values()].sort((a, b) => a.costs.bytes.value - b.costs.bytes.value)) {
+    if (!checkpoint.statistics.has(child.id)) continue;
+    if (children.bytes + 3 * child.costs.bytes.value > maxBytes) return;
+    try {
+      await children.warm(describeChild(checkpoint, parseArchitecture(checkpoint.manifest.space, child.architecture)));
+    } catch (error) {
+      if (error instanceof BignasError && error.code === 'SHUTTING_DOWN') return;
+      logger.warn({ err: error, architecture: child.architecture }, 'a child could not be warmed');
+    }
+  }
 }

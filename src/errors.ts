@@ -27,6 +27,8 @@ export const errorCatalogue = {
   METHOD_NOT_ALLOWED: { status: 405, title: 'The route does not take that method' },
   OVERLOADED: { status: 503, title: 'The server is busy' },
   WORKER_LOST: { status: 503, title: 'A worker process or thread died while it computed' },
+  DEADLINE_TOO_SHORT: { status: 504, title: 'No child answers in that time' },
+  DEADLINE_MISSED: { status: 504, title: 'The answer would have come too late' },
   SHUTTING_DOWN: { status: 503, title: 'The server is stopping' },
   INTERNAL: { status: 500, title: 'The server failed' },
   SPACE_INVALID: { status: 500, title: 'The search space is not valid' },

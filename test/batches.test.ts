@@ -77,6 +77,33 @@ describe('predictions of one child share a batch', () => {
     assert.deepEqual(asked.map(rowsOf), [[0], [1, 2, 3, 6], [4, 5], [7, 8, 9, 10, 11, 12]]);
   });
 
+  test('the one that is due first runs first; one that cannot be in time any more is not run', async () => {
+    const { thread, asked } = worker();
+    const batches = new Batches(thread, 16, { ran: () => undefined });
+    const first = batches.classify(1, images(1), 1, never);
+    asked[0]!.answer(() => 0.02);
+    await first;
+    await turn();
+    const now = performance.now();
+    const running = batches.classify(1, images(2), 1, never);
+    const late = batches.classify(2, images(3), 1, never, now + 500);
+    const soon = batches.classify(1, images(4), 1, never, now + 300);
+    const hopeless = assert.rejects(batches.classify(1, images(5), 1, never, now + 10), { code: 'DEADLINE_MISSED' });
+    assert(batches.backlog > 20 && batches.backlog < 1000);
+    asked[1]!.answer(() => 0.02);
+    await running;
+    await hopeless;
+    await turn();
+    assert.deepEqual(rowsOf(asked[2]!), [4]);
+    asked[2]!.answer(() => 0.02);
+    await soon;
+    await turn();
+    assert.deepEqual(rowsOf(asked[3]!), [3]);
+    asked[3]!.answer();
+    await late;
+    assert.equal(batches.backlog, 0);
+  });
+
   test('one whose client hangs up leaves the queue and is not run; what fails fails for its batch alone', async () => {
     const { thread, asked } = worker();
     const batches = new Batches(thread, 16, { ran: () => undefined });

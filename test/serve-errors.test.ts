@@ -112,7 +112,7 @@ describe('which child', () => {
 
   test('`arch` and a budget; unknown, doubled and malformed parameters', async () => {
     assert.match(problem(await post('?arch=M&flops=6M'), 'PARAMETER_INVALID').detail, /either `arch` or a budget/);
-    assert.deepEqual(problem(await post('?flop=6M'), 'PARAMETER_INVALID')['legal'], ['arch', 'flops', 'params', 'bytes', 'memory', 'latency', 'device', 'top']);
+    assert.deepEqual(problem(await post('?flop=6M'), 'PARAMETER_INVALID')['legal'], ['arch', 'flops', 'params', 'bytes', 'memory', 'latency', 'device', 'deadline', 'min_accuracy', 'top']);
     assert.deepEqual(problem(await get('/slice?top=3'), 'PARAMETER_INVALID')['legal'], ['arch', 'flops', 'params', 'bytes', 'memory', 'latency', 'device', 'format']);
     assert.match(problem(await post('?arch=M&arch=S'), 'PARAMETER_INVALID').detail, /expected it once/);
     for (const top of ['0', '-1', '1.5', 'many', '']) assert.equal(problem(await post(`?top=${top}`), 'PARAMETER_INVALID')['parameter'], 'top');

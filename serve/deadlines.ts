@@ -1,0 +1,65 @@
+import { frontierChildren } from '../src/checkpoint/checkpoint.js';
+import type { ChildRecord, Frontier } from '../src/checkpoint/frontier.js';
+import { BignasError } from '../src/errors.js';
+import { byAccuracy, fits, type Budget } from '../src/search/select.js';
+
+/** What a request with a deadline allows. */
+export interface DeadlineAsked {
+  /** Milliseconds from the request's head to its answer. */
+  readonly deadline: number;
+  /** Top-1 accuracy that the child must have, a fraction. */
+  readonly minAccuracy: number;
+  readonly budget: Budget;
+}
+
+/** What a child is expected to take, in milliseconds. */
+export interface Expected {
+  readonly wait: number;
+  readonly run: number;
+}
+
+export interface DeadlineChoice {
+  readonly child: ChildRecord;
+  /** Milliseconds from the request's head to its answer. */
+  readonly expected: number;
+  /** Whether a more accurate child would have been taken if nobody else were served. */
+  readonly slid: boolean;
+}
+
+/** Part of a deadline that is kept for what is not foreseen. */
+const reserve = 0.1;
+
+/**
+ * The most accurate child that is expected to answer in time under the load of now: of those in memory, as another would have to be built first.
+ * @param spent milliseconds that the request has taken so far
+ * @param before milliseconds that it takes before it waits for a run: decoding
+ * @param expectedOf undefined for a child that is not in memory
+ * @throws BignasError OVERLOADED where the queue alone makes all of them late, DEADLINE_TOO_SHORT where none would be in time even so, BUDGET_TOO_SMALL where none is allowed
+ */
+export function childInTime(
+  frontier: Frontier,
+  { deadline, minAccuracy, budget }: DeadlineAsked,
+  spent: number,
+  before: number,
+  expectedOf: (id: string) => Expected | undefined,
+): DeadlineChoice {
+  const allowed = frontierChildren(frontier).filter((child) => fits(child, budget) && (child.accuracy?.value ?? 0) >= minAccuracy);
+  if (allowed.length === 0)
+    throw new BignasError('BUDGET_TOO_SMALL', `No child has an accuracy of ${minAccuracy} within the budget. Allow less accuracy, or more cost.`, { budget, minAccuracy });
+  const ready = allowed.flatMap((child) => {
+    const expected = expectedOf(child.id);
+    return expected ? [{ child, alone: spent + before + expected.run, expected: spent + before + expected.wait + expected.run }] : [];
+  });
+  if (ready.length === 0) throw new BignasError('OVERLOADED', 'The children that are allowed are not in memory yet. Ask again in a second.');
+  const most = deadline * (1 - reserve);
+  ready.sort((a, b) => byAccuracy(a.child, b.child));
+  const chosen = ready.find(({ expected }) => expected <= most);
+  const ideal = ready.find(({ alone }) => alone <= most);
+  if (chosen) return { child: chosen.child, expected: chosen.expected, slid: chosen !== ideal };
+  if (ideal) throw new BignasError('OVERLOADED', `The server is busy: even the fastest child would answer after ${Math.min(...ready.map(({ expected }) => Math.ceil(expected)))} ms. Ask again in a second.`, { deadline });
+  const fastest = ready.reduce((a, b) => (b.alone < a.alone ? b : a));
+  throw new BignasError('DEADLINE_TOO_SHORT', `Expected \`deadline\` to be ${Math.ceil(fastest.alone / (1 - reserve))} ms or more: the fastest child allowed takes ${Math.ceil(fastest.alone)} ms.`, {
+    deadline,
+    fastest: { id: fastest.child.id, architecture: fastest.child.architecture, milliseconds: Math.ceil(fastest.alone) },
+  });
+}

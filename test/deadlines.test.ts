@@ -1,0 +1,114 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { join } from 'node:path';
+import request from 'supertest';
+import { childInTime, type Expected } from '../serve/deadlines.js';
+import type { RunningServer } from '../serve/server.js';
+import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
+import type { ChildRecord, Frontier } from '../src/checkpoint/frontier.js';
+import type { BignasError } from '../src/errors.js';
+import { recordOf } from '../src/search/family.js';
+import { tiny } from '../src/space/presets/tiny.js';
+import { sampleArchitecture } from '../src/space/sample.js';
+import { makeCheckpoint } from './support/checkpoint.js';
+import { png } from './support/images.js';
+import { temporaryFolder, testServer } from './support/server.js';
+
+describe('the child of a deadline', () => {
+  /** Children 0 … 4, the later the more accurate and the slower: 10, 20, … 50 ms. */
+  const children = Array.from({ length: 5 }, (_, i): ChildRecord => ({ ...recordOf(tiny, sampleArchitecture(tiny, [i])), accuracy: { value: 0.5 + i / 10, split: 'validation', images: 100 } }));
+  const frontier = { family: { smallest: children[0], S: children[0], M: children[1], L: children[2], XL: children[3], biggest: children[4] }, front: children } as unknown as Frontier;
+  const all = { minAccuracy: 0, budget: {} };
+  const place = (child: ChildRecord): number => children.findIndex(({ id }) => id === child.id);
+  const loaded = (wait: number, places = [0, 1, 2, 3, 4]) => (id: string): Expected | undefined => {
+    const i = children.findIndex((child) => child.id === id);
+    return places.includes(i) ? { wait, run: 10 * (i + 1) } : undefined;
+  };
+
+  test('is the most accurate that makes it, with a tenth in reserve', () => {
+    for (const [deadline, expected] of [[1000, 4], [60, 4], [55, 3], [40, 2], [12, 0]] as const)
+      assert.equal(place(childInTime(frontier, { deadline, ...all }, 0, 0, loaded(0)).child), expected, String(deadline));
+    const { expected, slid } = childInTime(frontier, { deadline: 60, ...all }, 2, 1, loaded(0));
+    assert.deepEqual([expected, slid], [53, false]);
+  });
+
+  test('slides to smaller ones under load, down to the accuracy that is asked for, and no further', () => {
+    const slid = childInTime(frontier, { deadline: 60, ...all }, 0, 0, loaded(30));
+    assert.deepEqual([place(slid.child), slid.slid, slid.expected], [1, true, 50]);
+    assert.throws(() => childInTime(frontier, { deadline: 60, minAccuracy: 0.7, budget: {} }, 0, 0, loaded(30)), { code: 'OVERLOADED', message: /would answer after 60 ms/ });
+    assert.equal(place(childInTime(frontier, { deadline: 60, minAccuracy: 0.7, budget: {} }, 0, 0, loaded(20)).child), 2);
+    assert.throws(() => childInTime(frontier, { deadline: 60, minAccuracy: 0.95, budget: {} }, 0, 0, loaded(0)), { code: 'BUDGET_TOO_SMALL' });
+  });
+
+  test('is refused at once where none can make it, and says what could', () => {
+    assert.throws(() => childInTime(frontier, { deadline: 5, ...all }, 0, 0, loaded(0)), (error: BignasError) => {
+      assert.equal(error.code, 'DEADLINE_TOO_SHORT');
+      assert.match(error.message, /to be 12 ms or more: the fastest child allowed takes 10 ms/);
+      assert.equal((error.details['fastest'] as { id: string }).id, children[0]!.id);
+      return true;
+    });
+    assert.throws(() => childInTime(frontier, { deadline: 30, ...all }, 25, 0, loaded(0)), { code: 'DEADLINE_TOO_SHORT' });
+  });
+
+  test('is one that is in memory, and within the budgets', () => {
+    assert.equal(place(childInTime(frontier, { deadline: 1000, ...all }, 0, 0, loaded(0, [1, 3])).child), 3);
+    assert.throws(() => childInTime(frontier, { deadline: 1000, ...all }, 0, 0, loaded(0, [])), { code: 'OVERLOADED', message: /not in memory yet/ });
+    const flops = children[2]!.costs.flops.value;
+    const { child } = childInTime(frontier, { deadline: 1000, minAccuracy: 0, budget: { flops } }, 0, 0, loaded(0));
+    assert(child.costs.flops.value <= flops);
+  });
+});
+
+describe('a server with a deadline', () => {
+  let folder: Awaited<ReturnType<typeof temporaryFolder>>;
+  let checkpoint: Checkpoint;
+  let server: RunningServer;
+  let photo: Buffer;
+  const post = (query: string) => request(server.url).post(`/predict?${query}`).set('Content-Type', 'image/png').send(photo);
+  interface Answer { readonly choice: string; readonly id: string; readonly deadline: { readonly asked: number; readonly expected: number; readonly took: number; readonly met: boolean; readonly slid: boolean }; readonly code: string }
+
+  before(async () => {
+    folder = await temporaryFolder();
+    checkpoint = await makeCheckpoint(tiny, join(folder.path, 'checkpoint'), { calibrated: ['smallest', 'S', 'M', 'L', 'XL', 'biggest'] });
+    server = await testServer(checkpoint.folder, { warm: true });
+    photo = await png(20, 20);
+    const { biggest } = checkpoint.frontier.family;
+    for (let tries = 0; tries < 200 && !server.services.children.expected(biggest.id); tries++) await sleep(50);
+  });
+  after(async () => {
+    await server.stop(1000);
+    await folder.remove();
+  });
+
+  test('has its family in memory, and answers with the best child in time', async () => {
+    const { body } = (await post('deadline=20s').expect(200)) as { body: Answer };
+    assert.equal(body.choice, 'most accurate in time');
+    assert.equal(body.id, checkpoint.frontier.family.biggest.id);
+    assert.deepEqual([body.deadline.asked, body.deadline.met, body.deadline.slid], [20000, true, false]);
+    assert(body.deadline.expected > 0 && body.deadline.took > 0);
+  });
+
+  test('refuses what cannot be: 504 before anything is computed', async () => {
+    const { body } = (await post('deadline=1us').expect(504)) as { body: Answer };
+    assert.equal(body.code, 'DEADLINE_TOO_SHORT');
+    for (const [query, code] of [['deadline=20s&arch=M', 'PARAMETER_INVALID'], ['min_accuracy=0.5', 'PARAMETER_INVALID'], ['deadline=20s&min_accuracy=2', 'PARAMETER_INVALID'], ['deadline=soon', 'BUDGET_MALFORMED']] as const) {
+      const answer = (await post(query).expect(400)) as { body: Answer };
+      assert.equal(answer.body.code, code, query);
+    }
+    await post('deadline=20s&min_accuracy=1.0').expect(422);
+  });
+
+  test('counts deadlines met and refused', async () => {
+    const { text } = await request(server.url).get('/metrics');
+    assert.match(text, /bignas_deadlines_total\{result="met"\} [1-9]/);
+    assert.match(text, /bignas_deadlines_total\{result="refused"\} [1-9]/);
+    assert.match(text, /bignas_batch_rows_count [1-9]/);
+  });
+
+  test('under a crowd, whoever is answered with 200 has an answer; the others are refused, and none is lost', async () => {
+    const answers = await Promise.all(Array.from({ length: 60 }, () => post('deadline=150ms').then(({ status, body }) => ({ status, body: body as Answer }))));
+    assert(answers.every(({ status }) => [200, 503, 504].includes(status)), JSON.stringify(answers.map(({ status }) => status)));
+    assert(answers.some(({ status }) => status === 200));
+  });
+});
