@@ -6,6 +6,9 @@ import { BignasError } from '../src/errors.js';
  */
 export class Admission {
   #count = 0;
+  /** Seconds between two places given back, a running mean. */
+  #interval: number | undefined;
+  #given: number | undefined;
 
   constructor(
     /** At least 1. */
@@ -18,10 +21,15 @@ export class Admission {
     return this.#count;
   }
 
+  /** Seconds after which who was refused may ask again: until half of those who have a place are expected to have left it, from 1 to 60. */
+  get retryAfter(): number {
+    return Math.max(1, Math.min(60, Math.ceil((this.#count / 2) * (this.#interval ?? 0))));
+  }
+
   /** @throws BignasError OVERLOADED where `enter` would */
   check(): void {
     if (this.#count >= this.limit)
-      throw new BignasError('OVERLOADED', `The server computes ${this.#count} requests, its limit. Ask again in a second.`, { limit: this.limit });
+      throw new BignasError('OVERLOADED', `The server computes ${this.#count} requests, its limit. Ask again in ${this.retryAfter} s.`, { limit: this.limit });
   }
 
   /** @returns what gives the place back, once however often it is called. @throws BignasError OVERLOADED */
@@ -32,7 +40,18 @@ export class Admission {
     return () => {
       if (left) return;
       left = true;
+      this.#observeInterval();
       this.observe(--this.#count);
     };
+  }
+
+  #observeInterval(): void {
+    const now = performance.now();
+    // A pause in which nobody asked says nothing of how fast places come free.
+    if (this.#given !== undefined && this.#count > 1) {
+      const interval = (now - this.#given) / 1000;
+      this.#interval = this.#interval === undefined ? interval : 0.9 * this.#interval + 0.1 * interval;
+    }
+    this.#given = now;
   }
 }

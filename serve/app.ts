@@ -5,7 +5,9 @@ import { observe } from './middleware/observe.js';
 import { requestId } from './middleware/requestId.js';
 import { problems } from './problem.js';
 import { routesOf } from './routes/index.js';
-import { mount } from './routes/route.js';
+import { crossOrigin, guards, openToAll, securityHeaders } from './middleware/security.js';
+import { pinned } from './middleware/pinned.js';
+import { mount, plainPath } from './routes/route.js';
 import type { Services } from './services.js';
 
 /** The HTTP interface over running services. It listens nowhere. */
@@ -14,20 +16,25 @@ export function createApp(services: Services): Express {
   app.disable('x-powered-by');
   app.disable('etag'); // bundles have a strong one of their own; other answers are not worth one
   app.set('query parser', 'simple'); // flat: no nested objects from a query
+  const security = services.options.security ?? openToAll;
+  app.set('trust proxy', security.trustedProxies);
   app.use(inTurn());
   app.use(requestId());
   app.use(observe(services));
+  app.use(securityHeaders());
+  app.use(crossOrigin(security));
+  app.use(pinned(services.inService));
   app.use(function lastAnswer(_request, response, next) {
     // While the server stops, a connection ends with the answer that is under way.
     if (services.draining) response.set('Connection', 'close');
     next();
   });
   const routes = routesOf(services);
-  for (const route of routes) mount(app, route);
-  const paths = routes.map(({ path }) => path);
+  for (const route of routes) mount(app, route, guards(security));
+  const paths = routes.map(({ path }) => plainPath(path));
   app.use(function unknownRoute(request) {
     throw new BignasError('ROUTE_UNKNOWN', `Expected a path such as ${paths.join(', ')}, got ${shown(request.path)}.`, { legal: paths });
   });
-  app.use(problems(services.logger));
+  app.use(problems(services));
   return app;
 }

@@ -1,8 +1,7 @@
 import { BignasError } from '../src/errors.js';
 import { RunTimes } from './runTimes.js';
-import type { RunRole } from './workers/run.js';
+import type { Answer, RunRole } from './workers/running.js';
 import type { Thread } from './workers/thread.js';
-import type { ClassProbability } from './workers/top.js';
 
 /** What one prediction asks of a child: [count, 3, resolution, resolution], moved to the worker. */
 export interface Images {
@@ -11,8 +10,7 @@ export interface Images {
 }
 
 export interface Classified {
-  /** The most probable classes of each image, best first. */
-  readonly classes: ClassProbability[][];
+  readonly answer: Answer;
   /** Milliseconds from being asked to the answer. */
   readonly milliseconds: number;
   /** Images that ran together with these, these included. */
@@ -22,6 +20,10 @@ export interface Classified {
 export interface BatchObserver {
   /** A batch was run: its rows, those of how many predictions. */
   ran(rows: number, predictions: number, seconds: number): void;
+  /** A prediction began to run after so many seconds of waiting for its turn. */
+  waited(seconds: number): void;
+  /** Predictions that wait, of this worker: one more or one less. */
+  waiting(change: 1 | -1): void;
 }
 
 /** Milliseconds after which a prediction without a deadline comes before those with one that are due later. */
@@ -30,7 +32,7 @@ const patience = 1000;
 interface Prediction {
   readonly child: number;
   readonly images: Images;
-  readonly top: number;
+  readonly top: number | undefined;
   readonly signal: AbortSignal;
   readonly asked: number;
   /** When it should be answered (`performance.now()`): the earliest comes first. */
@@ -85,7 +87,7 @@ export class Batches {
    * @param signal takes the prediction back as long as it waits
    * @throws what the worker throws, to all of a batch; BignasError DEADLINE_MISSED; the signal's reason
    */
-  classify(child: number, images: Images, top: number, signal: AbortSignal, deadline?: number): Promise<Classified> {
+  classify(child: number, images: Images, top: number | undefined, signal: AbortSignal, deadline?: number): Promise<Classified> {
     return new Promise((resolve, reject) => {
       if (signal.aborted) {
         reject(signal.reason as Error);
@@ -93,12 +95,22 @@ export class Batches {
       }
       const gone = (): void => {
         this.#waiting = this.#waiting.filter((other) => other !== prediction);
+        prediction.left();
         reject(signal.reason as Error);
       };
       const asked = performance.now();
-      const prediction: Prediction = { child, images, top, signal, asked, due: deadline ?? asked + patience, hard: deadline !== undefined, resolve, reject, left: () => signal.removeEventListener('abort', gone) };
+      const prediction: Prediction = {
+        child, images, top, signal, asked, resolve, reject,
+        due: deadline ?? asked + patience,
+        hard: deadline !== undefined,
+        left: () => {
+          signal.removeEventListener('abort', gone);
+          this.observer.waiting(-1);
+        },
+      };
       signal.addEventListener('abort', gone, { once: true });
       this.#waiting.push(prediction);
+      this.observer.waiting(1);
       this.#next();
     });
   }
@@ -123,7 +135,11 @@ export class Batches {
       rows += prediction.images.count;
     }
     this.#waiting = this.#waiting.filter((prediction) => !batch.includes(prediction));
-    for (const { left } of batch) left();
+    const now = performance.now();
+    for (const { left, asked } of batch) {
+      left();
+      this.observer.waited((now - asked) / 1000);
+    }
     this.#running = { until: performance.now() + (this.milliseconds(first.child, rows) ?? 0) };
     void this.#run(batch, rows, times).finally(() => {
       this.#running = undefined;
@@ -146,7 +162,7 @@ export class Batches {
   async #run(batch: readonly Prediction[], rows: number, times: RunTimes): Promise<void> {
     try {
       const parts = batch.map(({ images, top }) => ({ ...images, top }));
-      const { classes, runs } = await this.worker.call('classify', { child: batch[0]!.child, parts, most: this.most }, { transfer: parts.map(({ data }) => data.buffer) });
+      const { answers, runs } = await this.worker.call('classify', { child: batch[0]!.child, parts, most: this.most }, { transfer: parts.map(({ data }) => data.buffer) });
       let seconds = 0;
       for (const run of runs) {
         times.observe(run.rows, run.seconds);
@@ -154,7 +170,7 @@ export class Batches {
       }
       this.observer.ran(rows, batch.length, seconds);
       const now = performance.now();
-      batch.forEach(({ asked, resolve }, i) => resolve({ classes: classes[i]!, milliseconds: now - asked, rows }));
+      batch.forEach(({ asked, resolve }, i) => resolve({ answer: answers[i]!, milliseconds: now - asked, rows }));
     } catch (error) {
       for (const { reject } of batch) reject(error);
     }

@@ -2,7 +2,8 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ChildDescription } from '../src/bundle/child.js';
 import { HeldCache, type CacheObserver, type Held } from './heldCache.js';
-import type { BuildRole, BuildSeconds } from './workers/build.js';
+import type { Served } from './served.js';
+import type { BuildReport, BuildRole } from './workers/building.js';
 import type { Thread } from './workers/thread.js';
 
 export interface BundlesOptions {
@@ -12,11 +13,13 @@ export interface BundlesOptions {
   /** Bytes of bundles that are kept on disk. */
   readonly maxBytes: number;
   readonly observer: CacheObserver;
-  readonly onBuilt: (seconds: BuildSeconds) => void;
+  readonly onBuilt: (served: Served, id: string, report: BuildReport) => void;
 }
 
 /** A bundle on disk. No two builds have a file of one name, so that disposing of one never removes another's. */
 export interface BundleFile extends Held {
+  /** Of the checkpoint. */
+  readonly serial: number;
   /** Name in the folder. */
   readonly file: string;
   readonly sha256: string;
@@ -42,13 +45,14 @@ export class Bundles {
   }
 
   /** Runs `work` while the child's bundle is there; once more, with a new one, where `work` throws that its file is not (ENOENT). */
-  async use<T>(description: ChildDescription, work: (bundle: BundleFile) => Promise<T>): Promise<T> {
+  async use<T>(served: Served, description: ChildDescription, signal: AbortSignal, work: (bundle: BundleFile) => Promise<T>): Promise<T> {
     let used: BundleFile | undefined;
     const attempt = (): Promise<T> =>
       this.#cache.use(
-        description.id,
-        () => this.#build(description),
+        `${served.serial}/${description.id}`,
+        (orphaned) => this.#build(served, description, orphaned),
         (bundle) => work((used = bundle)),
+        signal,
       );
     try {
       return await attempt();
@@ -59,10 +63,16 @@ export class Bundles {
     }
   }
 
-  async #build({ architecture }: ChildDescription): Promise<BundleFile> {
+  /** Forgets the bundles of a checkpoint that is served no more. */
+  retire({ serial }: Served): void {
+    this.#cache.forget((bundle) => bundle.serial === serial);
+  }
+
+  async #build(served: Served, { id, architecture }: ChildDescription, orphaned: AbortSignal): Promise<BundleFile> {
     const { build, folder, onBuilt } = this.#options;
-    const { file, sha256, bytes, seconds } = await build.call('bundle', { architecture });
-    onBuilt(seconds);
-    return { file, sha256, bytes, dispose: () => rm(join(folder, file), { force: true }) };
+    const { serial } = served;
+    const { file, sha256, bytes, report } = await build.call('bundle', { serial, architecture }, { signal: orphaned, givesWay: true });
+    onBuilt(served, id, report);
+    return { serial, file, sha256, bytes, dispose: () => rm(join(folder, file), { force: true }) };
   }
 }

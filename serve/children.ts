@@ -1,12 +1,12 @@
 import type { ChildDescription } from '../src/bundle/child.js';
 import { Batches, type BatchObserver, type Images } from './batches.js';
 import { HeldCache, type CacheObserver, type Held } from './heldCache.js';
-import type { BuildRole, BuildSeconds } from './workers/build.js';
-import type { RunRole } from './workers/run.js';
+import type { Served } from './served.js';
+import type { BuildReport, BuildRole } from './workers/building.js';
+import type { Answer, RunRole } from './workers/running.js';
 import type { Thread } from './workers/thread.js';
-import type { ClassProbability } from './workers/top.js';
 
-/** Resident bytes of a session over those of its model: the weights, as the engine packs them, and activations. */
+/** Resident bytes of a session over those of its ONNX model, whichever engine runs it: the weights, as the engine packs them, and activations. */
 const SESSION_FACTOR = 2;
 /** Bytes of a session whatever its model. */
 const SESSION_BYTES = 2 ** 20;
@@ -16,7 +16,7 @@ export interface ChildrenOptions {
   readonly run: readonly Thread<RunRole>[];
   readonly maxBytes: number;
   readonly observer: CacheObserver;
-  readonly onBuilt: (seconds: BuildSeconds) => void;
+  readonly onBuilt: (served: Served, id: string, report: BuildReport) => void;
   /** Images that run together, at most. */
   readonly maxBatch: number;
   readonly batchObserver: BatchObserver;
@@ -24,6 +24,9 @@ export interface ChildrenOptions {
 
 /** A child in a run worker. All its predictions go to that worker. */
 interface LoadedChild extends Held {
+  /** Of the checkpoint. */
+  readonly serial: number;
+  readonly description: ChildDescription;
   readonly worker: Thread<RunRole>;
   readonly generation: number;
   readonly number: number;
@@ -48,47 +51,64 @@ export class Children {
     return this.#cache.bytes;
   }
 
-  has({ id }: ChildDescription): boolean {
-    return this.#cache.has(id);
+  /** Whether the child is in memory, being made, or neither. */
+  stateOf(served: Served, { id }: ChildDescription): 'ready' | 'making' | undefined {
+    return this.#cache.stateOf(keyOf(served, id));
+  }
+
+  /** The children of a checkpoint that are in memory, the one used last first. */
+  loaded({ serial }: Served): ChildDescription[] {
+    return this.#cache.values().flatMap((child) => (child.serial === serial ? [child.description] : []));
   }
 
   /**
-   * The most probable classes of each image, the milliseconds until the child was ready and that it then took, waiting for its turn included, and how
+   * Each image's classes, the milliseconds until the child was ready and that it then took, waiting for its turn included, and how
    * many images ran together.
    * @param images moved to the worker
-   * @param signal takes the prediction back as long as it waits; the child is built all the same
+   * @param signal takes the prediction back as long as it waits; where nobody else waits for the child, it is built only as long as nobody waits for another
    * @param deadline as `Batches.classify` has it
    */
-  classify(description: ChildDescription, images: Images, top: number, signal: AbortSignal, deadline?: number): Promise<{ classes: ClassProbability[][]; ready: number; run: number; rows: number }> {
+  classify(served: Served, description: ChildDescription, images: Images, top: number | undefined, signal: AbortSignal, deadline?: number): Promise<{ answer: Answer; ready: number; run: number; rows: number }> {
     const started = performance.now();
     return this.#cache.use(
-      description.id,
-      () => this.#load(description),
+      keyOf(served, description.id),
+      (orphaned) => this.#load(served, description, orphaned),
       async ({ worker, generation, number }) => {
         const ready = performance.now();
         if (generation !== worker.generation) throw worker.lost();
-        const { classes, milliseconds, rows } = await this.#batches.get(worker)!.classify(number, images, top, signal, deadline);
-        return { classes, ready: ready - started, run: milliseconds, rows };
+        const { answer, milliseconds, rows } = await this.#batches.get(worker)!.classify(number, images, top, signal, deadline);
+        return { answer, ready: ready - started, run: milliseconds, rows };
       },
+      signal,
     );
   }
 
   /** Milliseconds that one image is expected to wait and to run; undefined for a child that is not in memory or did not run yet. */
-  expected(id: string): { readonly wait: number; readonly run: number } | undefined {
-    const child = this.#cache.peek(id);
+  expected(served: Served, id: string): { readonly wait: number; readonly run: number } | undefined {
+    const child = this.#cache.peek(keyOf(served, id));
     if (!child || child.generation !== child.worker.generation) return undefined;
     const batches = this.#batches.get(child.worker)!;
     const run = batches.milliseconds(child.number, 1);
     return run === undefined ? undefined : { wait: batches.backlog, run };
   }
 
-  /** Has a child in memory, and knows how long its runs take. */
-  async warm(description: ChildDescription): Promise<void> {
+  /** Has a child in memory, and knows how long its runs take. @throws Error where its answer is no number */
+  async warm(served: Served, description: ChildDescription): Promise<void> {
     const { resolution } = description;
     for (const count of [1, 4]) {
       const images = { data: new Float32Array(count * 3 * resolution ** 2), count };
-      await this.classify(description, images, 1, new AbortController().signal);
+      const { answer } = await this.classify(served, description, images, undefined, new AbortController().signal);
+      if (!('probabilities' in answer) || !answer.probabilities.every(Number.isFinite)) throw new Error(`${description.architecture} answers with what is no number.`);
     }
+  }
+
+  /** Has a child in memory, without running it. */
+  async build(served: Served, description: ChildDescription): Promise<void> {
+    await this.#cache.use(
+      keyOf(served, description.id),
+      (orphaned) => this.#load(served, description, orphaned),
+      () => Promise.resolve(),
+    );
   }
 
   /** Forgets the children of a worker that died; they are built again, from statistics that are kept, when somebody asks. */
@@ -96,21 +116,30 @@ export class Children {
     this.#cache.forget((child) => child.worker === worker);
   }
 
-  async #load({ architecture }: ChildDescription): Promise<LoadedChild> {
-    const { model, seconds } = await this.#options.build.call('build', { architecture });
-    this.#options.onBuilt(seconds);
+  /** Forgets the children of a checkpoint that is served no more. */
+  retire({ serial }: Served): void {
+    this.#cache.forget((child) => child.serial === serial);
+  }
+
+  async #load(served: Served, description: ChildDescription, orphaned: AbortSignal): Promise<LoadedChild> {
+    const { serial } = served;
+    const asked = { serial, architecture: description.architecture };
+    const { model, report } = await this.#options.build.call('build', asked, { signal: orphaned, givesWay: true });
+    this.#options.onBuilt(served, description.id, report);
     const worker = this.#emptiest();
     const number = ++this.#loaded;
-    const bytes = SESSION_BYTES + SESSION_FACTOR * model.byteLength;
+    const bytes = SESSION_BYTES + SESSION_FACTOR * Math.max(model.byteLength, description.costs.bytes.value);
     this.#hold(worker, 1);
     try {
-      await worker.call('load', { child: number, model }, { transfer: [model.buffer as ArrayBuffer] });
+      await worker.call('load', { child: number, model, asked }, { transfer: [model.buffer] });
     } catch (error) {
       this.#hold(worker, -1);
       throw error;
     }
     const { generation } = worker;
     return {
+      serial,
+      description,
       bytes,
       worker,
       generation,
@@ -133,4 +162,9 @@ export class Children {
   #hold(worker: Thread<RunRole>, more: 1 | -1): void {
     this.#held.set(worker, (this.#held.get(worker) ?? 0) + more);
   }
+}
+
+/** Children of two checkpoints may have one id. */
+function keyOf({ serial }: Served, id: string): string {
+  return `${serial}/${id}`;
 }

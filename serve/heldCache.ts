@@ -35,6 +35,10 @@ interface Entry<V> {
 interface Making<V> {
   readonly entry: Promise<Entry<V>>;
   waiting: number;
+  /** Those of the waiting who have not taken their request back. */
+  wanted: number;
+  /** Aborted when nobody wants it any more. */
+  readonly orphaned: AbortController;
 }
 
 /**
@@ -65,9 +69,9 @@ export class HeldCache<V extends Held> {
     return this.#bytes;
   }
 
-  /** Whether the value is there; asking does not make it more recent. */
-  has(key: string): boolean {
-    return this.#lru.has(key);
+  /** Whether the value is there or being made; asking does not make it more recent. */
+  stateOf(key: string): 'ready' | 'making' | undefined {
+    return this.#lru.has(key) ? 'ready' : this.#making.has(key) ? 'making' : undefined;
   }
 
   /** The value, where it is there; asking does not make it more recent. It may be disposed of at any time: only to look at. */
@@ -75,9 +79,18 @@ export class HeldCache<V extends Held> {
     return this.#lru.peek(key)?.value;
   }
 
-  /** Runs `work` with the key's value, made by `make` unless it is there. What `make` throws is thrown to all who wait, and not kept. */
-  async use<T>(key: string, make: () => Promise<V>, work: (value: V) => Promise<T>): Promise<T> {
-    const entry = await this.#take(key, make);
+  /** The values that are there, the one used last first; only to look at. */
+  values(): V[] {
+    return [...this.#lru.values()].map(({ value }) => value);
+  }
+
+  /**
+   * Runs `work` with the key's value, made by `make` unless it is there. What `make` throws is thrown to all who wait, and not kept.
+   * @param make its signal is aborted when all who waited have taken their requests back
+   * @param signal takes this request back
+   */
+  async use<T>(key: string, make: (orphaned: AbortSignal) => Promise<V>, work: (value: V) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    const entry = await this.#take(key, make, signal);
     try {
       return await work(entry.value);
     } finally {
@@ -92,7 +105,7 @@ export class HeldCache<V extends Held> {
   }
 
   /** The entry, with this user counted. */
-  async #take(key: string, make: () => Promise<V>): Promise<Entry<V>> {
+  async #take(key: string, make: (orphaned: AbortSignal) => Promise<V>, signal: AbortSignal | undefined): Promise<Entry<V>> {
     const known = this.#lru.get(key);
     if (known) {
       this.#observer.hit();
@@ -100,13 +113,21 @@ export class HeldCache<V extends Held> {
       return known;
     }
     const underWay = this.#making.get(key);
+    if (underWay?.orphaned.signal.aborted) {
+      // It may be given up at any time, or end well all the same.
+      await underWay.entry.catch(() => undefined);
+      return this.#take(key, make, signal);
+    }
     if (underWay) {
       this.#observer.hit();
       underWay.waiting++;
+      want(underWay, signal);
       return underWay.entry;
     }
     this.#observer.miss();
-    const making: Making<V> = { entry: this.#make(key, make), waiting: 1 };
+    const orphaned = new AbortController();
+    const making: Making<V> = { entry: this.#make(key, () => make(orphaned.signal)), waiting: 1, wanted: 0, orphaned };
+    want(making, signal);
     this.#making.set(key, making);
     return making.entry;
   }
@@ -139,4 +160,16 @@ export class HeldCache<V extends Held> {
     this.#bytes += bytes;
     this.#observer.bytes(this.#bytes);
   }
+}
+
+/** Counts one who wants what is being made, until the signal takes that back. */
+function want(making: Making<Held>, signal: AbortSignal | undefined): void {
+  making.wanted++;
+  signal?.addEventListener(
+    'abort',
+    () => {
+      if (--making.wanted === 0) making.orphaned.abort(signal.reason);
+    },
+    { once: true },
+  );
 }

@@ -17,13 +17,21 @@ export async function main(options: ServerOptions): Promise<void> {
   const stop = (signal: 'SIGTERM' | 'SIGINT'): void => {
     if (state.stopping) process.exit(128 + constants.signals[signal]);
     state.stopping = true;
-    if (!state.server) process.exit(0); // nothing was accepted yet
+    if (state.server) void drain(state.server, signal);
+  };
+  const drain = async (server: RunningServer, signal: string): Promise<void> => {
     logger.info({ signal }, 'stopping: answering what was accepted');
-    void state.server.stop(DRAIN_MS).then((all) => process.exit(all ? 0 : 1));
+    process.exit((await server.stop(DRAIN_MS)) ? 0 : 1);
   };
   process.on('SIGTERM', stop).on('SIGINT', stop);
+  process.on('SIGHUP', () => {
+    // It logs what came of it. While the server starts, it reads the checkpoint anyway.
+    state.server?.services.reloader.reload().catch(() => undefined);
+  });
   const server = await serve(options, logger);
   state.server = server;
-  const { manifest } = server.services.checkpoint;
+  // Workers are not ended before they have started: their native code would abort the process.
+  if (state.stopping) return drain(server, 'before the first request');
+  const { manifest } = server.services.inService.current.checkpoint;
   console.log(`bignas serves ${manifest.name} (${manifest.space.name}) on ${server.url}`);
 }

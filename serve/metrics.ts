@@ -1,6 +1,9 @@
 import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from 'prom-client';
 import { familyNames } from '../src/checkpoint/frontier.js';
+import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
+import type { BatchObserver } from './batches.js';
 import type { CacheObserver } from './heldCache.js';
+import { sharedBytes } from './workers/checkpoint.js';
 
 const prefix = 'bignas_';
 /** Seconds: from a warm prediction of a small child to a calibration of a large one. */
@@ -45,6 +48,35 @@ export class Metrics {
     name: `${prefix}batch_predictions`,
     help: 'Predictions whose images ran together.',
     buckets: [1, 2, 4, 8, 16, 32, 64],
+    registers: [this.registry],
+  });
+  readonly queueSeconds = new Histogram({
+    name: `${prefix}queue_seconds`,
+    help: 'Time that a prediction waited for its turn to run.',
+    buckets,
+    registers: [this.registry],
+  });
+  readonly queuePredictions = new Gauge({
+    name: `${prefix}queue_predictions`,
+    help: 'Predictions that wait for their turn to run.',
+    registers: [this.registry],
+  });
+  readonly problems = new Counter({
+    name: `${prefix}problems_total`,
+    help: 'Requests answered with an error, by its code.',
+    labelNames: ['code'],
+    registers: [this.registry],
+  });
+  readonly reloads = new Counter({
+    name: `${prefix}reloads_total`,
+    help: 'Reloads of the checkpoint: ok, refused (the old one is still served) or unchanged.',
+    labelNames: ['result'],
+    registers: [this.registry],
+  });
+  readonly calibrations = new Counter({
+    name: `${prefix}calibrations_total`,
+    help: 'Children built, by where their batch-norm statistics came from.',
+    labelNames: ['source'],
     registers: [this.registry],
   });
   readonly deadlines = new Counter({
@@ -107,11 +139,35 @@ export class Metrics {
   constructor() {
     collectDefaultMetrics({ register: this.registry, prefix });
     for (const result of ['met', 'missed', 'refused']) this.deadlines.inc({ result }, 0);
+    for (const result of ['ok', 'refused', 'unchanged']) this.reloads.inc({ result }, 0);
+    for (const source of ['checkpoint', 'disk', 'memory', 'computed']) this.calibrations.inc({ source }, 0);
     for (const name of names) {
       this.predictions.inc({ name }, 0);
       this.slices.inc({ name }, 0);
     }
   }
+
+  /** The checkpoint that is served from now on. */
+  serve(checkpoint: Checkpoint): void {
+    const { manifest, digest } = checkpoint;
+    this.sharedWeightBytes.set(sharedBytes(checkpoint).weights);
+    this.checkpointInfo.reset();
+    this.checkpointInfo.set({ checkpoint: manifest.name, space: manifest.space.name, digest }, 1);
+  }
+
+  /** What the run workers' queues report to. */
+  readonly batchObserver: BatchObserver = {
+    ran: (rows, predictions) => {
+      this.batchRows.observe(rows);
+      this.batchPredictions.observe(predictions);
+    },
+    waited: (seconds) => {
+      this.queueSeconds.observe(seconds);
+    },
+    waiting: (change) => {
+      this.queuePredictions.inc(change);
+    },
+  };
 
   /** What a cache reports to. @param report called with what went wrong when a value was disposed of */
   cacheObserver(cache: 'children' | 'bundles', report: (error: unknown) => void): CacheObserver {

@@ -1,6 +1,6 @@
 import type { ErrorRequestHandler, Response } from 'express';
-import type { Logger } from 'pino';
 import { BignasError, errorCatalogue, type ErrorCode } from '../src/errors.js';
+import type { Services } from './services.js';
 
 /** A problem document (RFC 9457), with the error's code and what helps to mend it. */
 export interface Problem {
@@ -11,9 +11,6 @@ export interface Problem {
   readonly code: ErrorCode;
   readonly [detail: string]: unknown;
 }
-
-/** Seconds after which a client that was refused for load may ask again. */
-const RETRY_AFTER_SECONDS = 1;
 
 /** The problem document of an error. Of an error that is the server's own, nothing is told but where the log has it. */
 export function problemOf(error: BignasError, requestId: string): Problem {
@@ -31,18 +28,19 @@ export function problemOf(error: BignasError, requestId: string): Problem {
 }
 
 /** Answers every error of the routes as a problem document; under /v1 and /v2 as `{"error": …}`, which those protocols have. */
-export function problems(logger: Logger): ErrorRequestHandler {
+export function problems({ logger, metrics, admission }: Pick<Services, 'logger' | 'metrics' | 'admission'>): ErrorRequestHandler {
   return function problem(error: unknown, request, response, next) {
     if (response.destroyed) return; // the client is gone, and with it whatever it would have been told
     const coded = codedError(error);
     const { status } = errorCatalogue[coded.code];
+    metrics.problems.inc({ code: coded.code });
     if (status === 500) logger.error({ err: error, requestId: requestIdOf(response) }, 'a request failed');
     if (response.headersSent) {
       // Half an answer is under way: cutting it off is all that tells the client.
       next(error);
       return;
     }
-    if (status === 503) response.set('Retry-After', String(RETRY_AFTER_SECONDS));
+    if (status === 503) response.set('Retry-After', String(admission.retryAfter));
     const document = problemOf(coded, requestIdOf(response));
     response.status(status);
     if (/^\/v[12](\/|$)/.test(request.path)) response.json({ error: document.detail });

@@ -6,9 +6,9 @@ import { frontierOnDevice } from '../src/search/devices.js';
 import { BignasError, shown } from '../src/errors.js';
 import { childWithin, parseBound, parseSeconds } from '../src/search/budget.js';
 import { findArchitecture, isFamilyName } from '../src/search/find.js';
-import { describeChild, type ChildDescription } from '../src/bundle/child.js';
-import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
-import { parseArchitecture } from '../src/space/architecture.js';
+import type { ChildDescription } from '../src/bundle/child.js';
+import type { Served } from './served.js';
+import { parseJson } from './json.js';
 
 /**
  * What the routes' queries may hold, each said once: the same schemas check the requests and describe the interface. A query's values
@@ -29,7 +29,8 @@ const whichChild = {
 
 export const bundleFormats = ['onnx'] as const;
 
-export const predictQuery = z.strictObject({
+/** Which child, and in what time. */
+export const choiceQuery = z.strictObject({
   ...whichChild,
   deadline: z.string().optional().describe('time to answer in, such as 50ms: the most accurate child that makes it under the load of now; not beside `arch`'),
   min_accuracy: z
@@ -37,6 +38,9 @@ export const predictQuery = z.strictObject({
     .regex(/^(0(\.\d+)?|1(\.0+)?)$/, 'expected a fraction from 0 to 1')
     .optional()
     .describe('least top-1 accuracy of the child, such as 0.8; only beside `deadline`'),
+});
+
+export const predictQuery = choiceQuery.extend({
   top: z
     .string()
     .regex(/^[1-9]\d{0,4}$/, 'expected a whole number from 1')
@@ -71,6 +75,9 @@ export function parseQuery<S extends z.ZodObject>(schema: S, query: unknown): z.
   throw new BignasError('PARAMETER_INVALID', `\`${name}\`: ${why}, got ${shown(value)}.`, { parameter: name, legal });
 }
 
+/** What a query may say of the child and of the time. */
+export type DeadlineQuery = ChildQuery & { readonly deadline?: string | undefined; readonly min_accuracy?: string | undefined };
+
 /** A child, and why it is this one. */
 export interface ChosenChild {
   readonly child: ChildDescription;
@@ -80,19 +87,13 @@ export interface ChosenChild {
 /** What a query may say of the child. */
 export type ChildQuery = { readonly [K in keyof typeof whichChild]?: string | undefined };
 
-/** What a child is chosen from. */
-export interface ChildSource {
-  readonly checkpoint: Checkpoint;
-  /** The frontier with a device's latencies, by the device's name. */
-  readonly devices: ReadonlyMap<string, Frontier>;
-}
-
 /**
  * The child that a query asks for; the most accurate one where it says nothing.
  * @param table of the client's own device, whose latencies count instead of the checkpoint's
  * @throws BignasError PARAMETER_INVALID for `arch` beside a budget, or an unknown device, and what reading either of them throws
  */
-export function childOf({ checkpoint, devices }: ChildSource, query: ChildQuery, table?: LatencyTable): ChosenChild {
+export function childOf(served: Served, query: ChildQuery, table?: LatencyTable): ChosenChild {
+  const { checkpoint, describe } = served;
   const { manifest } = checkpoint;
   const given = costNames.filter((name) => query[name] !== undefined);
   if (query.arch !== undefined) {
@@ -100,22 +101,21 @@ export function childOf({ checkpoint, devices }: ChildSource, query: ChildQuery,
       throw new BignasError('PARAMETER_INVALID', `Expected either \`arch\` or a budget, got \`arch\` and ${given.map((name) => `\`${name}\``).join(', ')}.`, {
         parameter: 'arch',
       });
-    const child = describeChild(checkpoint, findArchitecture(manifest.space, checkpoint.frontier, query.arch));
+    const child = describe(findArchitecture(manifest.space, checkpoint.frontier, query.arch));
     // A child of two names has the one that it was asked by.
     return { child: isFamilyName(query.arch) ? { ...child, name: query.arch } : child, choice: 'asked for' };
   }
   const limits = Object.fromEntries(given.map((name) => [name, parseBound(name, query[name]!)]));
-  const frontier = table ? frontierOnDevice(manifest.space, checkpoint.frontier, table) : frontierFor({ checkpoint, devices }, query.device);
+  const frontier = table ? frontierOnDevice(manifest.space, checkpoint.frontier, table) : frontierFor(served, query.device);
   const { architecture, costs } = childWithin(frontier, limits);
-  const child = describeChild(checkpoint, parseArchitecture(manifest.space, architecture));
-  return { child: { ...child, costs }, choice: given.length > 0 ? 'most accurate within the budget' : 'most accurate' };
+  return { child: { ...describe(architecture), costs }, choice: given.length > 0 ? 'most accurate within the budget' : 'most accurate' };
 }
 
 /**
  * What a query with a deadline allows, and from which children; undefined where it has none.
  * @throws BignasError PARAMETER_INVALID, BUDGET_MALFORMED
  */
-export function deadlineOf(source: ChildSource, query: ChildQuery & { readonly deadline?: string | undefined; readonly min_accuracy?: string | undefined }): { readonly asked: DeadlineAsked; readonly frontier: Frontier } | undefined {
+export function deadlineOf(served: Served, query: DeadlineQuery): { readonly asked: DeadlineAsked; readonly frontier: Frontier } | undefined {
   if (query.deadline === undefined) {
     if (query.min_accuracy !== undefined) throw new BignasError('PARAMETER_INVALID', 'Expected `min_accuracy` beside `deadline`: without one the most accurate child is taken anyway.', { parameter: 'min_accuracy' });
     return undefined;
@@ -124,12 +124,12 @@ export function deadlineOf(source: ChildSource, query: ChildQuery & { readonly d
   const budget = Object.fromEntries(costNames.flatMap((name) => (query[name] === undefined ? [] : [[name, parseBound(name, query[name])]])));
   return {
     asked: { deadline: 1000 * parseSeconds('deadline', query.deadline), minAccuracy: Number(query.min_accuracy ?? 0), budget },
-    frontier: frontierFor(source, query.device),
+    frontier: frontierFor(served, query.device),
   };
 }
 
 /** The frontier with the latencies that a query means. */
-function frontierFor({ checkpoint, devices }: ChildSource, device: string | undefined): Frontier {
+function frontierFor({ checkpoint, devices }: Served, device: string | undefined): Frontier {
   if (device === undefined) {
     // Where one table was given and the checkpoint has no latencies, there is nothing else to mean.
     const [only, ...others] = devices.values();
@@ -146,11 +146,5 @@ function frontierFor({ checkpoint, devices }: ChildSource, device: string | unde
 
 /** A latency table in a request's body. @throws BignasError LATENCY_TABLE_INVALID */
 export function readLatencyTable(body: Uint8Array): LatencyTable {
-  let data: unknown;
-  try {
-    data = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
-  } catch (error) {
-    throw new BignasError('LATENCY_TABLE_INVALID', `Expected the body to be a latency table in JSON (${(error as Error).message}).`);
-  }
-  return parseLatencyTable(data);
+  return parseLatencyTable(parseJson(body, 'the body to be a latency table in JSON', 'LATENCY_TABLE_INVALID'));
 }

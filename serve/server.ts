@@ -36,7 +36,7 @@ export interface RunningServer {
  */
 export async function serve(options: ServerOptions, logger: Logger): Promise<RunningServer> {
   const checkpoint = await openCheckpoint(options.checkpoint);
-  const services = await startServices(checkpoint, options, logger);
+  const services = await startServices(checkpoint, options.checkpoint, options, logger);
   const times = { requestTimeout: REQUEST_MS, headersTimeout: HEADERS_MS, connectionsCheckingInterval: SLOW_LOOK_MS };
   const server = createServer(times, createApp(services)).on('clientError', clientErrors(logger));
   server.maxRequestsPerSocket = MOST_REQUESTS;

@@ -1,26 +1,35 @@
+import { existsSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
 import { availableParallelism } from 'node:os';
 import type { Logger } from 'pino';
 import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
-import type { Frontier } from '../src/checkpoint/frontier.js';
 import type { LatencyTable } from '../src/cost/latency.js';
-import { frontierOnDevice } from '../src/search/devices.js';
-import { describeChild } from '../src/bundle/child.js';
 import { BignasError } from '../src/errors.js';
-import { parseArchitecture } from '../src/space/architecture.js';
 import { Admission } from './admission.js';
 import { bundleFolder } from './bundleFolder.js';
 import { Bundles } from './bundles.js';
 import { Children } from './children.js';
 import { Metrics } from './metrics.js';
-import type { BuildRole, BuildSeconds, BuildWorkerData } from './workers/build.js';
-import { sendCheckpoint, shareCheckpoint, sharedBytes } from './workers/checkpoint.js';
+import type { SecurityOptions } from './middleware/security.js';
+import { Predictions } from './predictions.js';
+import { BodyRoom } from './body.js';
+import { Reloader } from './reload.js';
+import { InService, nextSerial, served, type Served } from './served.js';
+import type { BuildReport, BuildRole, BuildWorkerData } from './workers/building.js';
+import { sendCheckpoint, shareCheckpoint } from './workers/checkpoint.js';
 import type { ImageRole, ImageWorkerData } from './workers/image.js';
 import type { Role } from './workers/protocol.js';
-import type { RunRole, RunWorkerData } from './workers/run.js';
+import type { RunRole, RunWorkerData } from './workers/running.js';
+import type { TensorflowRole } from './workers/tensorflow.js';
 import { Thread } from './workers/thread.js';
 
+/** What computes. `auto`: TensorFlow where it sees a GPU, else ONNX Runtime. */
+export const engineChoices = ['auto', 'onnx', 'tensorflow'] as const;
+
 export interface ServiceOptions {
+  /** Default onnx. */
+  readonly engine?: (typeof engineChoices)[number];
   /** Threads of the engine in each worker that uses it, at least 1. */
   readonly threads: number;
   /** Run workers, at least 1. A child lives in one of them. */
@@ -31,6 +40,10 @@ export interface ServiceOptions {
   readonly maxBody: number;
   /** Requests that compute or wait for it; more are refused. */
   readonly queue: number;
+  /** A folder where calibrated statistics are kept over restarts, as many bytes of them as of children. Default: nowhere. */
+  readonly cacheFolder?: string | undefined;
+  /** Who may do what. Default: everything but administration is open. */
+  readonly security?: SecurityOptions;
   /** Whether the family is had in memory from the start, so that a deadline has it to choose from. Default: not. */
   readonly warm?: boolean;
   /** Images that run together, at most. Default 16: activations of more cost memory and gain no throughput on a CPU. */
@@ -47,11 +60,14 @@ export interface ServiceOptions {
 
 /** Everything that the routes use. */
 export interface Services {
-  readonly checkpoint: Checkpoint;
-  /** The frontier with a device's latencies, by the device's name. */
-  readonly devices: ReadonlyMap<string, Frontier>;
+  readonly inService: InService;
+  readonly reloader: Reloader;
   readonly children: Children;
   readonly bundles: Bundles;
+  readonly predictions: Predictions;
+  readonly maxImages: number;
+  /** What those that compute may hold, once more for bodies that are still being read. */
+  readonly room: BodyRoom;
   readonly images: readonly Thread<ImageRole>[];
   readonly build: Thread<BuildRole>;
   readonly run: readonly Thread<RunRole>[];
@@ -62,27 +78,32 @@ export interface Services {
   /** Whether the server has been told to stop. */
   draining: boolean;
   /** Ends the workers; what they were asked fails with SHUTTING_DOWN. */
-  close(): Promise<void>;
+  readonly close: () => Promise<void>;
 }
 
-/** Bytes of batch-norm statistics that the build worker keeps: some hundred large children. */
+/** Bytes of batch-norm statistics that the build worker keeps in memory: some hundred large children. */
 const STATISTICS_BYTES = 64 * 2 ** 20;
 
-/** Starts the workers. Resolves when all are ready. @throws what keeps one from starting */
-export async function startServices(opened: Checkpoint, options: ServiceOptions, logger: Logger): Promise<Services> {
-  const checkpoint = shareCheckpoint(opened);
-  const { space } = checkpoint.manifest;
-  const devices = new Map((options.latencyTables ?? []).map((table) => [table.device, frontierOnDevice(space, checkpoint.frontier, table)]));
+/**
+ * Starts the workers. Resolves when all are ready.
+ * @param path where the checkpoint was opened, and is read again by a reload
+ * @throws what keeps one from starting
+ */
+export async function startServices(opened: Checkpoint, path: string, options: ServiceOptions, logger: Logger): Promise<Services> {
   const metrics = new Metrics();
-  metrics.sharedWeightBytes.set(sharedBytes(checkpoint).weights);
-  metrics.checkpointInfo.set({ checkpoint: checkpoint.manifest.name, space: checkpoint.manifest.space.name, digest: checkpoint.digest }, 1);
+  const retire = (old: Served): void => {
+    children.retire(old);
+    bundles.retire(old);
+    build.call('release', { serial: old.serial }).catch((error: unknown) => {
+      // A worker that died meanwhile no longer has it.
+      logger.debug({ err: error }, 'a checkpoint was not released');
+    });
+  };
+  const inService = new InService(served(nextSerial(), shareCheckpoint(opened), options.latencyTables ?? []), retire);
+  metrics.serve(inService.current.checkpoint);
   const folder = await bundleFolder();
 
-  const start = <M extends Role<M>>(
-    role: string,
-    data: unknown,
-    onDeath?: (thread: Thread<M>) => void,
-  ): Thread<M> => {
+  const start = <M extends Role<M>>(role: string, data: () => unknown, onDeath?: (thread: Thread<M>) => void): Thread<M> => {
     const thread: Thread<M> = new Thread<M>({
       role,
       file: new URL(`./workers/${role}.js`, import.meta.url),
@@ -96,42 +117,40 @@ export async function startServices(opened: Checkpoint, options: ServiceOptions,
     metrics.workerDeaths.inc({ role }, 0);
     return thread;
   };
-  const { threads, workers, cacheBytes: maxBytes, maxImages = 32, maxPixels = 50_000_000, maxBatch = 16 } = options;
-  const { preprocessing } = checkpoint.manifest;
-  const images = Array.from({ length: imageWorkers() }, () =>
-    start<ImageRole>('image', { preprocessing, maxImages, maxPixels } satisfies ImageWorkerData),
-  );
-  const build = start<BuildRole>('build', {
-    checkpoint: sendCheckpoint(checkpoint),
+  const { threads, workers, cacheBytes: maxBytes, maxImages = 32, maxPixels = 50_000_000, maxBatch = 16, cacheFolder } = options;
+  const images = Array.from({ length: imageWorkers() }, () => start<ImageRole>('image', () => ({ maxImages, maxPixels }) satisfies ImageWorkerData));
+  const buildData = (): BuildWorkerData => ({
+    checkpoints: inService.all.map(({ serial, checkpoint }) => ({ serial, checkpoint: sendCheckpoint(checkpoint) })),
     threads,
     folder,
     statisticsBytes: STATISTICS_BYTES,
-  } satisfies BuildWorkerData);
-  const run = Array.from({ length: workers }, () =>
-    start<RunRole>('run', { threads } satisfies RunWorkerData, (thread) => {
+    statisticsFolder: cacheFolder === undefined ? undefined : { path: join(cacheFolder, 'statistics'), maxBytes },
+  });
+  const startRun = <M extends Role<M> & RunRole>(role: string, data: () => unknown): Thread<M> =>
+    start<M>(role, data, (thread) => {
       children.forget(thread);
-    }),
-  );
+    });
+  const tensorflow = await tensorflowThread(options.engine ?? 'onnx', () => startRun<TensorflowRole>('tensorflow', buildData), logger).catch(async (error: unknown) => {
+    await Promise.all(images.map((thread) => thread.close()));
+    throw error;
+  });
+  const build: Thread<BuildRole> = tensorflow ?? start<BuildRole>('build', buildData);
+  const run: Thread<RunRole>[] = tensorflow ? [tensorflow] : Array.from({ length: workers }, () => startRun<RunRole>('run', () => ({ threads }) satisfies RunWorkerData));
 
-  const onBuilt = (seconds: BuildSeconds): void => {
-    metrics.buildSeconds.observe(seconds.build);
-    if (seconds.calibration !== null) metrics.calibrationSeconds.observe(seconds.calibration);
+  const onBuilt = (of: Served, id: string, { build: seconds, calibration, source, warnings }: BuildReport): void => {
+    metrics.buildSeconds.observe(seconds);
+    if (calibration !== null) metrics.calibrationSeconds.observe(calibration);
+    metrics.calibrations.inc({ source });
+    of.calibrated.set(id, true);
+    for (const warning of warnings) logger.warn({ warning }, 'kept statistics could not be used');
   };
   const observer = (cache: 'children' | 'bundles') =>
     metrics.cacheObserver(cache, (error) => {
       logger.error({ err: error, cache }, 'a cached value could not be disposed of');
     });
-  const children = new Children({
-    build, run, maxBytes, observer: observer('children'), onBuilt, maxBatch,
-    batchObserver: {
-      ran: (rows, predictions) => {
-        metrics.batchRows.observe(rows);
-        metrics.batchPredictions.observe(predictions);
-      },
-    },
-  });
+  const children = new Children({ build, run, maxBytes, observer: observer('children'), onBuilt, maxBatch, batchObserver: metrics.batchObserver });
   const bundles = new Bundles({ build, folder, maxBytes, observer: observer('bundles'), onBuilt });
-  const all = [...images, build, ...run];
+  const all = [...new Set<Thread<ImageRole> | Thread<BuildRole> | Thread<RunRole>>([...images, build, ...run])];
   const close = async (): Promise<void> => {
     await Promise.all(all.map((thread) => thread.close()));
     await rm(folder, { recursive: true, force: true });
@@ -142,12 +161,45 @@ export async function startServices(opened: Checkpoint, options: ServiceOptions,
     await close();
     throw error;
   }
-  if (options.warm) void warmFamily(checkpoint, children, maxBytes, logger);
+  if (options.warm) void warmFamily(inService.current, children, maxBytes, logger);
   const admission = new Admission(options.queue, (count) => {
     metrics.requestsInFlight.set(count);
   });
-  return { checkpoint, devices, children, bundles, images, build, run, admission, metrics, logger, options, draining: false, close };
+  const reloader = new Reloader({ inService, build, children, retire, metrics, logger, options }, path);
+  const predictions = new Predictions(children, images, admission, metrics);
+  const room = new BodyRoom(options.queue * options.maxBody);
+  return { inService, reloader, children, bundles, predictions, maxImages, room, images, build, run, admission, metrics, logger, options, draining: false, close };
 }
+
+/**
+ * The TensorFlow worker, where the choice is for it.
+ * @throws what keeps it from starting, where nothing else is allowed
+ */
+async function tensorflowThread(choice: (typeof engineChoices)[number], start: () => Thread<TensorflowRole>, logger: Logger): Promise<Thread<TensorflowRole> | undefined> {
+  // Loading TensorFlow takes seconds and hundreds of MiB: not where there can be no GPU.
+  if (choice === 'onnx' || (choice === 'auto' && !gpuDevices.some((path) => existsSync(path)))) return undefined;
+  const thread = start();
+  try {
+    await thread.ready;
+    const device = await thread.call('device', undefined);
+    if (choice === 'tensorflow' || device === 'gpu') {
+      logger.info({ device }, 'TensorFlow computes');
+      return thread;
+    }
+    logger.info('TensorFlow sees no GPU: ONNX Runtime computes');
+  } catch (error) {
+    if (choice === 'tensorflow') {
+      await thread.close();
+      throw new BignasError('ENGINE_MISSING', `TensorFlow cannot compute here: ${(error as Error).message}`, {}, { cause: error });
+    }
+    logger.warn({ err: error }, 'TensorFlow is of no use here: ONNX Runtime computes');
+  }
+  await thread.close();
+  return undefined;
+}
+
+/** Device files of NVIDIA's driver, on Linux and on Windows's Linux. */
+const gpuDevices = ['/dev/nvidiactl', '/dev/nvidia0', '/dev/dxg'];
 
 /** Half the processors, up to four: an image of the size that cameras make takes tens of milliseconds of one, its prediction a few. */
 function imageWorkers(): number {
@@ -158,13 +210,14 @@ function imageWorkers(): number {
  * Builds the family one after another, the cheapest first, as far as it fits into memory: those whose statistics the checkpoint has, since a calibration would hold
  * up what clients ask for. Nothing waits for it.
  */
-async function warmFamily(checkpoint: Checkpoint, children: Children, maxBytes: number, logger: Logger): Promise<void> {
+async function warmFamily(current: Served, children: Children, maxBytes: number, logger: Logger): Promise<void> {
+  const { checkpoint } = current;
   const { family } = checkpoint.frontier;
   for (const child of [...new Map(Object.values(family).map((record) => [record.id, record])).values()].sort((a, b) => a.costs.bytes.value - b.costs.bytes.value)) {
     if (!checkpoint.statistics.has(child.id)) continue;
     if (children.bytes + 3 * child.costs.bytes.value > maxBytes) return;
     try {
-      await children.warm(describeChild(checkpoint, parseArchitecture(checkpoint.manifest.space, child.architecture)));
+      await children.warm(current, current.describe(child.architecture));
     } catch (error) {
       if (error instanceof BignasError && error.code === 'SHUTTING_DOWN') return;
       logger.warn({ err: error, architecture: child.architecture }, 'a child could not be warmed');

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Batches, type Images } from '../serve/batches.js';
+import { Batches, type BatchObserver, type Images } from '../serve/batches.js';
 import { RunTimes } from '../serve/runTimes.js';
-import type { RunRole } from '../serve/workers/run.js';
+import type { Answer, RunRole } from '../serve/workers/running.js';
 import type { Thread } from '../serve/workers/thread.js';
 
 type Input = RunRole['classify']['input'];
@@ -19,7 +19,7 @@ function worker() {
           input,
           answer: (secondsOf = () => 0.01) =>
             resolve({
-              classes: input.parts.map(({ data, count }) => Array.from({ length: count }, (_, i) => [{ index: data[i]!, probability: 1 }])),
+              answers: input.parts.map(({ data, count }) => ({ classes: Array.from({ length: count }, (_, i) => [{ index: data[i]!, probability: 1 }]) })),
               runs: [{ rows, seconds: secondsOf(rows) }],
             }),
           fail: reject,
@@ -30,6 +30,8 @@ function worker() {
 }
 
 const images = (...values: number[]): Images => ({ data: Float32Array.from(values), count: values.length });
+const observer: BatchObserver = { ran: () => undefined, waited: () => undefined, waiting: () => undefined };
+const indices = (answer: Answer): number[] => ('classes' in answer ? answer.classes.map(([best]) => best!.index) : []);
 const never = new AbortController().signal;
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 const rowsOf = ({ input: { parts } }: { input: Input }): number[] => parts.flatMap(({ data }) => [...data]);
@@ -38,7 +40,7 @@ describe('predictions of one child share a batch', () => {
   test('a lone one runs at once; those that come meanwhile run together, each with its own answer', async () => {
     const { thread, asked } = worker();
     const ran: number[][] = [];
-    const batches = new Batches(thread, 16, { ran: (rows, predictions) => void ran.push([rows, predictions]) });
+    const batches = new Batches(thread, 16, { ...observer, ran: (rows, predictions) => void ran.push([rows, predictions]) });
     const first = batches.classify(1, images(7), 1, never);
     assert.equal(asked.length, 1);
     const others = [images(1, 2), images(3), images(4)].map((each) => batches.classify(1, each, 1, never));
@@ -48,14 +50,14 @@ describe('predictions of one child share a batch', () => {
     await turn();
     assert.deepEqual(rowsOf(asked[1]!), [1, 2, 3, 4]);
     asked[1]!.answer();
-    assert.deepEqual((await Promise.all(others)).map(({ classes, rows }) => [rows, classes.map(([best]) => best!.index)]), [[4, [1, 2]], [4, [3]], [4, [4]]]);
+    assert.deepEqual((await Promise.all(others)).map(({ answer, rows }) => [rows, indices(answer)]), [[4, [1, 2]], [4, [3]], [4, [4]]]);
     assert.deepEqual(ran, [[1, 1], [4, 3]]);
     assert.equal(batches.waiting, 0);
   });
 
   test('children do not mix, and the child whose prediction waits longest comes first', async () => {
     const { thread, asked } = worker();
-    const batches = new Batches(thread, 16, { ran: () => undefined });
+    const batches = new Batches(thread, 16, observer);
     const all = [[1, 10], [2, 20], [1, 11], [3, 30], [2, 21]].map(([child, value]) => batches.classify(child!, images(value!), 1, never));
     for (let i = 0; i < 4; i++) {
       asked[i]!.answer();
@@ -67,7 +69,7 @@ describe('predictions of one child share a batch', () => {
 
   test('a batch has no more rows than are told, but a prediction of more runs all the same', async () => {
     const { thread, asked } = worker();
-    const batches = new Batches(thread, 4, { ran: () => undefined });
+    const batches = new Batches(thread, 4, observer);
     const all = [images(0), images(1, 2, 3), images(4, 5), images(6), images(7, 8, 9, 10, 11, 12)].map((each) => batches.classify(1, each, 1, never));
     for (let i = 0; i < 4; i++) {
       asked[i]!.answer((rows) => 0.001 * (1 + rows)); // throughput grows up to any size
@@ -79,7 +81,7 @@ describe('predictions of one child share a batch', () => {
 
   test('the one that is due first runs first; one that cannot be in time any more is not run', async () => {
     const { thread, asked } = worker();
-    const batches = new Batches(thread, 16, { ran: () => undefined });
+    const batches = new Batches(thread, 16, observer);
     const first = batches.classify(1, images(1), 1, never);
     asked[0]!.answer(() => 0.02);
     await first;
@@ -106,7 +108,7 @@ describe('predictions of one child share a batch', () => {
 
   test('one whose client hangs up leaves the queue and is not run; what fails fails for its batch alone', async () => {
     const { thread, asked } = worker();
-    const batches = new Batches(thread, 16, { ran: () => undefined });
+    const batches = new Batches(thread, 16, observer);
     const first = batches.classify(1, images(1), 1, never);
     const client = new AbortController();
     const gone = batches.classify(1, images(2), 1, client.signal);
@@ -118,7 +120,7 @@ describe('predictions of one child share a batch', () => {
     await turn();
     assert.deepEqual(rowsOf(asked[1]!), [3]);
     asked[1]!.answer();
-    assert.equal((await stays).classes[0]![0]!.index, 3);
+    assert.equal(indices((await stays).answer)[0], 3);
     await assert.rejects(batches.classify(1, images(4), 1, AbortSignal.abort(new Error('before'))), /before/);
     assert.equal(asked.length, 2);
   });

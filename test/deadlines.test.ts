@@ -74,7 +74,7 @@ describe('a server with a deadline', () => {
     server = await testServer(checkpoint.folder, { warm: true });
     photo = await png(20, 20);
     const { biggest } = checkpoint.frontier.family;
-    for (let tries = 0; tries < 200 && !server.services.children.expected(biggest.id); tries++) await sleep(50);
+    for (let tries = 0; tries < 200 && !server.services.children.expected(server.services.inService.current, biggest.id); tries++) await sleep(50);
   });
   after(async () => {
     await server.stop(1000);

@@ -56,7 +56,7 @@ test('the least recently used leaves; bytes are those of what lives', async () =
   const b = await cache.use('b', make('b', 40), same);
   await cache.use('a', make('a', 40), same);
   await cache.use('c', make('c', 40), same);
-  assert.deepEqual([a.disposed, b.disposed, seen.evictions, seen.bytes, cache.has('b')], [0, 1, 1, 80, false]);
+  assert.deepEqual([a.disposed, b.disposed, seen.evictions, seen.bytes, cache.stateOf('b')], [0, 1, 1, 80, undefined]);
 });
 
 test('a value in use is not disposed of when it is evicted, but when the last is done with it', async () => {
@@ -68,7 +68,7 @@ test('a value in use is not disposed of when it is evicted, but when the last is
   const users = [cache.use('a', make('a', 80), held), cache.use('a', make('a', 80), held)];
   await sleep(1);
   await cache.use('b', make('b', 80), same);
-  assert.equal(cache.has('a'), false);
+  assert.equal(cache.stateOf('a'), undefined);
   assert.equal(seen.bytes, 160);
   release[0]!();
   const a = await users[0]!;

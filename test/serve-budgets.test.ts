@@ -117,8 +117,8 @@ describe('latencies that are not there', () => {
   test('a table is read when the server starts', async () => {
     const path = join(folder.path, 'phone.json');
     await writeFile(path, JSON.stringify(oddDevice('phone')));
-    assert.deepEqual(parseOptions({ latencyTable: [path] }, 'x').latencyTables, [oddDevice('phone')]);
+    assert.deepEqual(parseOptions({ latencyTable: [path] }, 'x', {}).latencyTables, [oddDevice('phone')]);
     await writeFile(path, '{"format":"bignas-latency-table"}');
-    assert.throws(() => parseOptions({ latencyTable: [path] }, 'x'), { code: 'OPTION_INVALID', message: /phone\.json.* is none/s });
+    assert.throws(() => parseOptions({ latencyTable: [path] }, 'x', {}), { code: 'OPTION_INVALID', message: /phone\.json.* is none/s });
   });
 });

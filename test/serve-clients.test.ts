@@ -139,10 +139,11 @@ function assertProblem(answer: string, status: number, code: ErrorCode): void {
 
 describe('bundles', () => {
   test('a bundle and its successor have a file each', () =>
-    withServer({ cacheBytes: 1 }, async ({ services: { bundles } }) => {
+    withServer({ cacheBytes: 1 }, async ({ services: { bundles, inService } }) => {
+      const never = new AbortController().signal;
       const child = childNamed('S');
-      await bundles.use(child, async (first) => {
-        await bundles.use(child, (second) => {
+      await bundles.use(inService.current, child, never, async (first) => {
+        await bundles.use(inService.current, child, never, (second) => {
           assert.equal(second.sha256, first.sha256);
           assert.notEqual(second.file, first.file);
           return Promise.resolve();

@@ -31,7 +31,7 @@ after(() => Promise.all(threads.map((thread) => thread.close())));
 function start(code = source): { thread: Thread<EchoRole>; deaths: Error[] } {
   const deaths: Error[] = [];
   const file = new URL(`data:text/javascript,${encodeURIComponent(code)}`);
-  const thread = new Thread<EchoRole>({ role: 'echo', file, data: undefined, onDeath: (error) => deaths.push(error) });
+  const thread = new Thread<EchoRole>({ role: 'echo', file, data: () => undefined, onDeath: (error) => deaths.push(error) });
   threads.push(thread);
   return { thread, deaths };
 }

@@ -1,5 +1,6 @@
 import type { Request, RequestHandler } from 'express';
 import { requestIdOf } from '../problem.js';
+import { plainPath } from '../routes/route.js';
 import type { Services } from '../services.js';
 
 /** Characters of a URL that go to the log. */
@@ -17,7 +18,7 @@ export function observe({ metrics, logger }: Pick<Services, 'metrics' | 'logger'
       const status = response.writableFinished ? response.statusCode : 499;
       metrics.requestSeconds.observe({ method: methodLabel(request.method), route: routeLabel(request), status: String(status) }, seconds);
       const { method, originalUrl } = request;
-      const line = { requestId: requestIdOf(response), method, url: originalUrl.slice(0, LOGGED_URL), status, ms: Math.round(seconds * 1e4) / 10 };
+      const line = { requestId: requestIdOf(response), ...traceOf(request), method, url: originalUrl.slice(0, LOGGED_URL), status, ms: Math.round(seconds * 1e4) / 10 };
       if (status >= 500) logger.error(line, 'request');
       else logger.info(line, 'request');
     });
@@ -25,9 +26,15 @@ export function observe({ metrics, logger }: Pick<Services, 'metrics' | 'logger'
   };
 }
 
+/** The trace that the request is part of, as its `traceparent` has it (W3C Trace Context, section 3.2). */
+function traceOf(request: Request): { readonly traceId?: string; readonly parentId?: string } {
+  const [, traceId, parentId] = /^(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?$/.exec(request.get('traceparent') ?? '') ?? [];
+  return traceId === undefined ? {} : { traceId, parentId: parentId! };
+}
+
 /** The route's template: few, whatever clients ask for. */
 function routeLabel({ route }: Request): string {
-  return (route as { path?: string } | undefined)?.path ?? 'none';
+  return plainPath((route as { path?: string } | undefined)?.path ?? 'none');
 }
 
 /** Node's parser lets through some thirty methods; labels stay few. */

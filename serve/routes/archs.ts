@@ -1,53 +1,59 @@
-import type { ChildRecord } from '../../src/checkpoint/frontier.js';
-import { describeChild, type ChildDescription } from '../../src/bundle/child.js';
+import { familyNames, type ChildRecord } from '../../src/checkpoint/frontier.js';
+import type { Response } from 'express';
+import type { ChildDescription } from '../../src/bundle/child.js';
+import { archSchema, archsSchema, type ArchAnswer, type ArchsAnswer, type ChildState } from '../answers.js';
 import { findArchitecture } from '../../src/search/find.js';
-import { parseArchitecture } from '../../src/space/architecture.js';
 import { noQuery, parseQuery } from '../schemas.js';
 import type { Services } from '../services.js';
-import type { Route } from './route.js';
+import { calibrationOf } from './pending.js';
+import { servedOf, type Route } from './route.js';
 
 /** `GET /archs`: the family and the front. */
 export function archsRoute(services: Services): Route {
-  const { manifest, frontier } = services.checkpoint;
-  const shown = ({ architecture }: ChildRecord) =>
-    stateOf(services, describeChild(services.checkpoint, parseArchitecture(manifest.space, architecture)));
   return {
     path: '/archs',
-    summary: 'the named children and the Pareto front: costs, accuracy, calibration',
-    get: [
-      function archs(request, response) {
-        parseQuery(noQuery, request.query);
-        response.json({
-          space: manifest.space.name,
-          family: Object.fromEntries(Object.entries(frontier.family).map(([name, child]) => [name, shown(child)])),
-          front: frontier.front.map(shown),
-        });
-      },
-    ],
+    get: {
+      id: 'archs',
+      summary: 'the named children and the Pareto front: costs, accuracy, calibration',
+      query: noQuery,
+      answers: { 200: { description: 'the frontier', content: { 'application/json': archsSchema } } },
+      handlers: [
+        function archs(request, response) {
+          parseQuery(noQuery, request.query);
+          const { checkpoint: { manifest, frontier }, describe } = servedOf(response);
+          const shown = ({ architecture }: ChildRecord): ChildState => stateOf(services, response, describe(architecture));
+          response.json({
+            space: manifest.space.name,
+            family: Object.fromEntries(familyNames.map((name) => [name, shown(frontier.family[name])])) as ArchsAnswer['family'],
+            front: frontier.front.map(shown),
+          } satisfies ArchsAnswer);
+        },
+      ],
+    },
   };
 }
 
 /** `GET /archs/:arch`: one child of the space, whether the frontier has it or not. */
 export function archRoute(services: Services): Route {
-  const { checkpoint } = services;
   return {
     path: '/archs/:arch',
-    summary: 'one child by name, id or text: costs, accuracy, calibration',
-    get: [
-      function arch(request, response) {
-        parseQuery(noQuery, request.query);
-        const architecture = findArchitecture(checkpoint.manifest.space, checkpoint.frontier, request.params['arch'] as string);
-        response.json({ ...stateOf(services, describeChild(checkpoint, architecture)), layers: architecture });
-      },
-    ],
+    get: {
+      id: 'arch',
+      summary: 'one child by name, id or text: costs, accuracy, calibration',
+      query: noQuery,
+      answers: { 200: { description: 'the child', content: { 'application/json': archSchema } } },
+      handlers: [
+        function arch(request, response) {
+          parseQuery(noQuery, request.query);
+          const { checkpoint, describe } = servedOf(response);
+          const architecture = findArchitecture(checkpoint.manifest.space, checkpoint.frontier, request.params['arch'] as string);
+          response.json({ ...stateOf(services, response, describe(architecture)), layers: architecture } satisfies ArchAnswer);
+        },
+      ],
+    },
   };
 }
 
-/** A child, and how much of it is there already: how long a first request would wait. */
-function stateOf({ checkpoint, children }: Services, child: ChildDescription) {
-  return {
-    ...child,
-    calibration: checkpoint.statistics.has(child.id) ? 'in the checkpoint' : children.has(child) ? 'computed' : 'when asked for',
-    loaded: children.has(child),
-  };
+function stateOf(services: Services, response: Response, child: ChildDescription): ChildState {
+  return { ...child, calibration: calibrationOf(services, response, child), loaded: services.children.stateOf(servedOf(response), child) === 'ready' };
 }

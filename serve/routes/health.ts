@@ -1,3 +1,4 @@
+import { liveSchema, readySchema } from '../answers.js';
 import type { Services } from '../services.js';
 import type { Route } from './route.js';
 
@@ -5,12 +6,16 @@ import type { Route } from './route.js';
 export function liveRoute(): Route {
   return {
     path: '/v2/health/live',
-    summary: 'liveness probe',
-    get: [
-      function live(_request, response) {
-        response.json({ live: true });
-      },
-    ],
+    get: {
+      id: 'live',
+      summary: 'liveness probe',
+      answers: { 200: { description: 'this process answers', content: { 'application/json': liveSchema } } },
+      handlers: [
+        function live(_request, response) {
+          response.json({ live: true });
+        },
+      ],
+    },
   };
 }
 
@@ -18,13 +23,23 @@ export function liveRoute(): Route {
 export function readyRoute(services: Services): Route {
   return {
     path: '/v2/health/ready',
-    summary: 'readiness probe',
-    get: [
-      function ready(_request, response) {
-        const { images, build, run, draining } = services;
-        const isReady = !draining && build.isReady && [images, run].every((threads) => threads.some((thread) => thread.isReady));
-        response.status(isReady ? 200 : 503).json({ ready: isReady });
+    get: {
+      id: 'ready',
+      summary: 'readiness probe',
+      answers: {
+        200: { description: 'a request sent now would be computed', content: { 'application/json': readySchema } },
+        503: { description: 'a worker is down, or the server stops', content: { 'application/json': readySchema } },
       },
-    ],
+      handlers: [
+        function ready(_request, response) {
+          const ready = isReady(services);
+          response.status(ready ? 200 : 503).json({ ready });
+        },
+      ],
+    },
   };
+}
+
+export function isReady({ images, build, run, draining }: Services): boolean {
+  return !draining && build.isReady && [images, run].every((threads) => threads.some((thread) => thread.isReady));
 }

@@ -1,11 +1,16 @@
+import { indexSchema, type IndexAnswer } from '../answers.js';
 import type { Services } from '../services.js';
 import { archRoute, archsRoute } from './archs.js';
 import { errorsRoute } from './errors.js';
 import { liveRoute, readyRoute } from './health.js';
 import { metricsRoute } from './metrics.js';
 import { predictRoute } from './predict.js';
-import { methodsOf, type Route } from './route.js';
+import { openapiRoute } from './openapi.js';
+import { reloadRoute } from './reload.js';
+import { methodsOf, plainPath, servedOf, type Route } from './route.js';
 import { sliceRoute } from './slice.js';
+import { v1Routes } from './v1.js';
+import { v2Routes } from './v2.js';
 import { spaceRoute } from './space.js';
 
 /** Every route of the server, the index of them first. */
@@ -15,31 +20,38 @@ export function routesOf(services: Services): Route[] {
     sliceRoute(services),
     archsRoute(services),
     archRoute(services),
-    spaceRoute(services),
+    spaceRoute(),
     liveRoute(),
     readyRoute(services),
     metricsRoute(services),
+    ...v2Routes(services),
+    ...v1Routes(services),
     errorsRoute(),
+    reloadRoute(services),
   ];
-  return [indexRoute(services, routes), ...routes];
+  const all = [indexRoute(routes), ...routes];
+  return [...all, openapiRoute(all)];
 }
 
 /** `GET /`: what there is. */
-function indexRoute({ checkpoint: { manifest } }: Services, routes: readonly Route[]): Route {
-  const answer = {
-    server: 'bignas',
-    checkpoint: manifest.name,
-    space: manifest.space.name,
-    classes: manifest.space.classes,
-    routes: routes.map((route) => ({ path: route.path, methods: methodsOf(route).filter((method) => method !== 'OPTIONS'), summary: route.summary })),
-  };
+function indexRoute(routes: readonly Route[]): Route {
+  const listed = routes.map((route) => ({
+    path: plainPath(route.path),
+    methods: methodsOf(route).filter((method) => method !== 'OPTIONS'),
+    summary: [route.get?.summary, route.post?.summary].filter((summary) => summary !== undefined).join('; POST: '),
+  }));
   return {
     path: '/',
-    summary: 'this index',
-    get: [
-      function index(_request, response) {
-        response.json(answer);
-      },
-    ],
+    get: {
+      id: 'index',
+      summary: 'this index',
+      answers: { 200: { description: 'every route', content: { 'application/json': indexSchema } } },
+      handlers: [
+        function index(_request, response) {
+          const { manifest } = servedOf(response).checkpoint;
+          response.json({ server: 'bignas', checkpoint: manifest.name, space: manifest.space.name, classes: manifest.space.classes, routes: listed } satisfies IndexAnswer);
+        },
+      ],
+    },
   };
 }

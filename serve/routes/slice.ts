@@ -1,12 +1,16 @@
 import { finished } from 'node:stream/promises';
 import type { Request, Response } from 'express';
+import { latencyTableSchema } from '../../src/cost/latency.js';
 import { BignasError, shown } from '../../src/errors.js';
 import { BodyRoom, readBody } from '../body.js';
 import type { BundleFile } from '../bundles.js';
 import { nameLabel } from '../metrics.js';
 import { bundleFormats, childOf, parseQuery, readLatencyTable, sliceQuery, type ChildQuery, type ChosenChild } from '../schemas.js';
 import type { Services } from '../services.js';
-import type { Route } from './route.js';
+import { pendingSchema } from '../answers.js';
+import type { Served } from '../served.js';
+import { answerPending } from './pending.js';
+import { clientSignal, servedOf, type AnswerDescription, type Route } from './route.js';
 
 /** Milliseconds without progress after which a download is given up. */
 const STALLED_MS = 60_000;
@@ -30,29 +34,54 @@ export function sliceRoute(services: Services): Route {
   };
   return {
     path: '/slice',
-    summary: 'download a child as a bundle: ?arch= or a budget (?flops=, ?params=, ?bytes=, ?memory=, ?latency=); ?format=onnx. POST: ?latency= by the latency table in the body',
-    get: [
-      async function slice(request, response) {
-        const query = ask(request);
-        await answerBundle(services, response, childOf(services, query), query.format);
-      },
-    ],
-    post: [
-      async function sliceForDevice(request, response) {
-        const query = ask(request);
-        if (query.latency === undefined || query.device !== undefined)
-          throw new BignasError('PARAMETER_INVALID', 'Expected `latency` and no `device`: the table in the body is that of your own device. Without a table, ask by GET.', { parameter: 'latency' });
-        const table = readLatencyTable(await readBody(request, TABLE_BYTES, room));
-        await answerBundle(services, response, childOf(services, query, table), query.format);
-      },
-    ],
+    get: {
+      id: 'slice',
+      summary: 'download a child as a bundle: ?arch= or a budget (?flops=, ?params=, ?bytes=, ?memory=, ?latency=); ?format=onnx',
+      scope: 'slice',
+      query: sliceQuery,
+      answers,
+      handlers: [
+        async function slice(request, response) {
+          const query = ask(request);
+          await answerBundle(services, request, response, childOf(servedOf(response), query), query.format);
+        },
+      ],
+    },
+    post: {
+      id: 'sliceForDevice',
+      summary: '?latency= by the latency table in the body',
+      scope: 'slice',
+      query: sliceQuery,
+      body: { required: true, content: { 'application/json': latencyTableSchema } },
+      answers,
+      handlers: [
+        async function sliceForDevice(request, response) {
+          const query = ask(request);
+          if (query.latency === undefined || query.device !== undefined)
+            throw new BignasError('PARAMETER_INVALID', 'Expected `latency` and no `device`: the table in the body is that of your own device. Without a table, ask by GET.', { parameter: 'latency' });
+          const table = readLatencyTable(await readBody(request, TABLE_BYTES, room));
+          await answerBundle(services, request, response, childOf(servedOf(response), query, table), query.format);
+        },
+      ],
+    },
   };
 }
 
-async function answerBundle({ checkpoint, bundles, admission, metrics, options }: Services, response: Response, { child }: ChosenChild, format: string): Promise<void> {
+const zip = { 'application/zip': undefined };
+const answers: Readonly<Record<number, AnswerDescription>> = {
+  200: { description: 'the bundle', content: zip },
+  202: { description: 'the child is being made (`Prefer: respond-async`); ask again when the place to poll says that it is there', content: { 'application/json': pendingSchema } },
+  206: { description: 'the part of it that `Range` asks for', content: zip },
+  304: { description: 'the client has it already (`If-None-Match`)' },
+};
+
+async function answerBundle(services: Services, request: Request, response: Response, { child }: ChosenChild, format: string): Promise<void> {
+  if (answerPending(services, request, response, child)) return;
+  const { bundles, admission, metrics, options } = services;
+  const served: Served = servedOf(response);
   const leave = admission.enter();
   try {
-    await bundles.use(child, async (bundle) => {
+    await bundles.use(served, child, clientSignal(response), async (bundle) => {
       leave(); // sending computes nothing
       await sendBundle(response, bundles.folder, bundle, options.stalledMs ?? STALLED_MS, {
         ETag: `"${bundle.sha256}"`,
@@ -60,7 +89,7 @@ async function answerBundle({ checkpoint, bundles, admission, metrics, options }
         'Cache-Control': 'public, no-cache',
         'Content-Type': 'application/zip',
         'Content-Location': `/slice?arch=${child.architecture}&format=${format}`,
-        'Content-Disposition': `attachment; filename="bignas-${checkpoint.manifest.space.name}-${child.id}.zip"`,
+        'Content-Disposition': `attachment; filename="bignas-${served.checkpoint.manifest.space.name}-${child.id}.zip"`,
       });
     });
   } finally {

@@ -1,6 +1,7 @@
 import busboy from 'busboy';
 import { BignasError, shown } from '../../src/errors.js';
 import { bodyKind } from '../media.js';
+import { isRecord, parseJson } from '../json.js';
 
 /** An image as it came, not yet decoded. */
 export interface SentImage {
@@ -33,29 +34,28 @@ export async function imagesOf(body: Uint8Array, contentType: string | undefined
 
 /** Checked by hand: a schema's message tells every fault of every element, and so may be a hundred times as long as the body. */
 function fromJson(body: Uint8Array, { maxImages }: BodyLimits): SentImage[] {
-  const expected = 'Expected JSON such as {"images": ["<base64>"]}';
-  let data: unknown;
-  try {
-    data = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
-  } catch (error) {
-    throw malformed(`${expected}: ${(error as Error).message}.`);
-  }
-  if (typeof data !== 'object' || data === null || !('images' in data) || !Array.isArray(data.images)) throw malformed(`${expected}, got ${shown(data)}.`);
+  const expected = 'JSON such as {"images": ["<base64>"]}';
+  const data = parseJson(body, expected);
+  if (!isRecord(data) || !Array.isArray(data['images'])) throw malformed(`Expected ${expected}, got ${shown(data)}.`);
   const other = Object.keys(data).find((key) => key !== 'images');
-  if (other !== undefined) throw malformed(`${expected}, got ${shown(other)} beside \`images\`.`);
-  const images = data.images as readonly unknown[];
-  if (images.length > maxImages) throw tooMany(maxImages, images.length);
-  return images.map((text, i) => ({ bytes: fromBase64(text, i), file: undefined }));
+  if (other !== undefined) throw malformed(`Expected ${expected}, got ${shown(other)} beside \`images\`.`);
+  const images = data['images'] as readonly unknown[];
+  if (images.length > maxImages) throw tooManyImages(maxImages, images.length);
+  return images.map((text, i) => ({ bytes: fromBase64(text, `images[${i}]`, i), file: undefined }));
 }
 
-/** Strictly: `Buffer.from` would skip what is no base64 and decode the rest. */
-function fromBase64(text: unknown, i: number): Uint8Array {
-  if (typeof text !== 'string') throw malformed(`Expected \`images[${i}]\` to be base64 (a string), got ${shown(text)}.`, { image: i });
+/**
+ * Bytes of their own, to move to a worker. Strict: `Buffer.from` would skip what is no base64 and decode the rest.
+ * @param name where the text is
+ * @throws BignasError BODY_MALFORMED, with the number of the image
+ */
+export function fromBase64(text: unknown, name: string, i: number): Uint8Array<ArrayBuffer> {
+  if (typeof text !== 'string') throw malformed(`Expected \`${name}\` to be base64 (a string), got ${shown(text)}.`, { image: i });
   if (text.length % 4 !== 0 || !/^[A-Za-z0-9+/]+={0,2}$/.test(text)) {
     const hint = text.startsWith('data:') ? ' Leave out what comes before the comma.' : '';
-    throw malformed(`Expected \`images[${i}]\` to be base64 (A–Z a–z 0–9 + /, padded with =), got ${shown(text)}.${hint}`, { image: i });
+    throw malformed(`Expected \`${name}\` to be base64 (A–Z a–z 0–9 + /, padded with =), got ${shown(text)}.${hint}`, { image: i });
   }
-  return Buffer.from(text, 'base64');
+  return new Uint8Array(Buffer.from(text, 'base64'));
 }
 
 function fromForm(body: Uint8Array, contentType: string, { maxImages }: BodyLimits): Promise<SentImage[]> {
@@ -82,7 +82,7 @@ function fromForm(body: Uint8Array, contentType: string, { maxImages }: BodyLimi
     });
     // What is over a limit is left out by the parser; nobody shall take the answer for that of the whole form.
     form.on('filesLimit', () => {
-      reject(tooMany(maxImages));
+      reject(tooManyImages(maxImages));
     });
     form.on('fieldsLimit', () => {
       fail(`it has more than ${MOST_FIELDS} fields that are no file`);
@@ -101,7 +101,7 @@ function empty(what: string): BignasError {
   return new BignasError('BODY_EMPTY', `Expected an image (JPEG, PNG or WebP) in the body, but ${what}.`);
 }
 
-function tooMany(maxImages: number, got: number | 'more' = 'more'): BignasError {
+export function tooManyImages(maxImages: number, got: number | 'more' = 'more'): BignasError {
   return new BignasError('BODY_TOO_LARGE', `Expected at most ${maxImages} images in a request, got ${got}.`, { maxImages });
 }
 

@@ -3,21 +3,33 @@ import { workerData } from 'node:worker_threads';
 import { decodeImage } from '../../src/data/images.js';
 import { fixedCrop, normalisedBatch, type Preprocessing } from '../../src/data/preprocess.js';
 import { BignasError } from '../../src/errors.js';
-import { imagesOf, type SentImage } from './bodies.js';
+import { buffersOf } from './asked.js';
+import { inferRequest, type InferAsked } from './inferRequest.js';
+import { predictRequest, type PredictAsked } from './predictRequest.js';
+import { imagesOf, tooManyImages, type SentImage } from './bodies.js';
 import { serveRole, Transferred } from './protocol.js';
 
 export interface ImageWorkerData {
-  readonly preprocessing: Preprocessing;
   readonly maxImages: number;
   /** Of all images of a request together. */
   readonly maxPixels: number;
 }
 
+/** Images as a client sent them: a whole body of some content type, or one after the other. */
+export type SentImages = { readonly body: Uint8Array<ArrayBuffer>; readonly contentType: string | undefined } | { readonly images: readonly Uint8Array<ArrayBuffer>[] };
+
 export interface ImageRole {
   prepare: {
-    input: { readonly body: Uint8Array; readonly contentType: string | undefined; readonly resolution: number };
+    input: { readonly sent: SentImages; readonly resolution: number; readonly preprocessing: Preprocessing };
     output: PreparedImages;
   };
+  infer: { input: LargeRequest & { readonly jsonLength: number | undefined }; output: InferAsked };
+  predict: { input: LargeRequest; output: PredictAsked };
+}
+
+/** The protocols' requests that are too large to be read on the thread that answers all clients. */
+export interface LargeRequest {
+  readonly body: Uint8Array<ArrayBuffer>;
 }
 
 export interface PreparedImages {
@@ -28,27 +40,36 @@ export interface PreparedImages {
   readonly files: readonly (string | undefined)[];
 }
 
-const { preprocessing, maxImages, maxPixels } = workerData as ImageWorkerData;
+const { maxImages, maxPixels } = workerData as ImageWorkerData;
 
 serveRole<ImageRole>({
-  async prepare({ body, contentType, resolution }) {
-    const images = await imagesOf(body, contentType, { maxImages });
+  async prepare({ sent, resolution, preprocessing }) {
+    const images = 'images' in sent ? sent.images.map((bytes): SentImage => ({ bytes, file: undefined })) : await imagesOf(sent.body, sent.contentType, { maxImages });
+    if (images.length > maxImages) throw tooManyImages(maxImages, images.length);
     const size = preprocessing.crop ** 2 * 3;
     const crops = new Uint8Array(images.length * size);
     // One after the other: a decoded photo is large, its crop is not.
     let left = maxPixels;
     for (const [i, image] of images.entries()) {
-      const { crop, pixels } = await cropOf(image, i, images.length, left);
+      const { crop, pixels } = await cropOf(image, i, images.length, left, preprocessing);
       crops.set(crop, i * size);
       left -= pixels;
     }
     const data = normalisedBatch(crops, preprocessing, resolution, 'NCHW') as Float32Array<ArrayBuffer>;
     return new Transferred({ data, count: images.length, files: images.map(({ file }) => file) }, [data.buffer]);
   },
+  infer({ body, jsonLength }) {
+    const asked = inferRequest(body, jsonLength, { maxImages });
+    return new Transferred(asked, buffersOf(asked.input));
+  },
+  predict({ body }) {
+    const asked = predictRequest(body, { maxImages });
+    return new Transferred(asked, buffersOf(asked.input));
+  },
 });
 
 /** @param left pixels that the images before this one have left of the request's */
-async function cropOf({ bytes, file }: SentImage, i: number, count: number, left: number): Promise<{ crop: Uint8Array; pixels: number }> {
+async function cropOf({ bytes, file }: SentImage, i: number, count: number, left: number, preprocessing: Preprocessing): Promise<{ crop: Uint8Array; pixels: number }> {
   if (bytes.length === 0) throw new BignasError('BODY_EMPTY', `Image ${i} has no bytes.`, { image: i, file });
   try {
     const image = await decodeImage(bytes, { maxPixels: left });

@@ -11,9 +11,16 @@ export interface Call {
 export type Role<M> = { readonly [K in keyof M]: Call };
 
 export interface Question {
+  readonly kind: 'question';
   readonly id: number;
   readonly method: string;
   readonly input: unknown;
+}
+
+/** Nobody wants the answer of this question any more: the worker may stop with it where that is easy, and answers with an error then. */
+export interface Cancel {
+  readonly kind: 'cancel';
+  readonly id: number;
 }
 
 /** `ready` comes once, when the worker has loaded what it needs. */
@@ -31,7 +38,7 @@ export class Transferred<T> {
 }
 
 export type Handlers<M extends Role<M>> = {
-  readonly [K in keyof M]: (input: M[K]['input']) => Answer<M[K]['output']> | Promise<Answer<M[K]['output']>>;
+  readonly [K in keyof M]: (input: M[K]['input'], signal: AbortSignal) => Answer<M[K]['output']> | Promise<Answer<M[K]['output']>>;
 };
 type Answer<T> = T | Transferred<T>;
 
@@ -42,10 +49,18 @@ export function serveRole<M extends Role<M>>(handlers: Handlers<M>): void {
   const send = (message: Message, transfer: readonly ArrayBufferLike[] = []): void => {
     port.postMessage(message, transfer.filter((buffer) => buffer instanceof ArrayBuffer));
   };
-  port.on('message', ({ id, method, input }: Question) => {
+  let active: { readonly id: number; readonly controller: AbortController } | undefined;
+  port.on('message', (message: Question | Cancel) => {
+    if (message.kind === 'cancel') {
+      if (active?.id === message.id) active.controller.abort(new Error('Nobody waits for the answer any more.'));
+      return;
+    }
+    const { id, method, input } = message;
     const handle = handlers[method as keyof M];
+    const controller = new AbortController();
+    active = { id, controller };
     Promise.resolve()
-      .then(() => handle(input))
+      .then(() => handle(input, controller.signal))
       .then(
         (answer) => {
           if (answer instanceof Transferred) send({ kind: 'output', id, output: answer.value }, answer.buffers);

@@ -1,14 +1,14 @@
 import { Worker, type Transferable } from 'node:worker_threads';
 import { BignasError, receivedError } from '../../src/errors.js';
-import type { Message, Question, Role } from './protocol.js';
+import type { Cancel, Message, Question, Role } from './protocol.js';
 
 export interface ThreadOptions {
   /** For logs and metrics. */
   readonly role: string;
   /** The compiled file that calls `serveRole`. */
   readonly file: URL;
-  /** Cloned into every worker that is started; large things in it lie on shared memory. */
-  readonly data: unknown;
+  /** What a worker that is started gets, cloned; large things in it lie on shared memory. */
+  readonly data: () => unknown;
   /** Called when a worker died without being told to; a new one is on its way. */
   readonly onDeath?: (error: Error) => void;
 }
@@ -17,10 +17,15 @@ interface Job {
   readonly question: Question;
   readonly transfer: readonly Transferable[];
   readonly signal: AbortSignal | undefined;
+  readonly givesWay: boolean;
+  /** Whether the worker was told to stop with it. */
+  cancelled: boolean;
   resolve(output: unknown): void;
   reject(error: Error): void;
 }
 
+/** Milliseconds that a worker has to end what it does when it is closed. */
+const CLOSE_MS = 5000;
 /** Least milliseconds between two starts of a worker, doubled with every start that fails, up to the most. */
 const RESTART_MS = { least: 100, most: 30_000 };
 
@@ -77,18 +82,21 @@ export class Thread<M extends Role<M>> {
   /**
    * @param transfer buffers that move to the worker; the caller no longer has them
    * @param signal takes the question back as long as the worker has not begun with it
+   * @param givesWay once taken back, it is given up even if the worker has begun, as soon as another question waits
    * @throws what the worker threw; BignasError WORKER_LOST or SHUTTING_DOWN; the signal's reason
    */
   call<K extends keyof M & string>(
     method: K,
     input: M[K]['input'],
-    { transfer = [], signal }: { transfer?: readonly Transferable[]; signal?: AbortSignal | undefined } = {},
+    { transfer = [], signal, givesWay = false }: { transfer?: readonly Transferable[]; signal?: AbortSignal | undefined; givesWay?: boolean } = {},
   ): Promise<M[K]['output']> {
     if (this.#state === 'closed') return Promise.reject(stopping());
     if (this.#state === 'down') return Promise.reject(this.lost());
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ question: { id: ++this.#questions, method, input }, transfer, signal, resolve, reject });
+      this.#waiting.push({ question: { kind: 'question', id: ++this.#questions, method, input }, transfer, signal, givesWay, cancelled: false, resolve, reject });
+      if (givesWay) signal?.addEventListener('abort', () => this.#giveWay(), { once: true });
       this.#next();
+      this.#giveWay();
     });
   }
 
@@ -97,17 +105,35 @@ export class Thread<M extends Role<M>> {
     return new BignasError('WORKER_LOST', `The ${this.role} worker died while it had this request. It is being started again: ask once more.`);
   }
 
-  /** Ends the worker. What it was asked fails with SHUTTING_DOWN. */
+  /**
+   * Ends the worker. What it was asked fails with SHUTTING_DOWN. Native code that is at work when its thread ends aborts the whole process, so the worker is given
+   * time to come to the end of what it does, or to the point where it can be given up.
+   */
   async close(): Promise<void> {
+    const worker = this.#worker;
+    const still = new Promise<void>((resolve) => {
+      const under = this.#active?.question.id;
+      if (under === undefined && this.#state !== 'starting') {
+        resolve();
+        return;
+      }
+      worker.on('message', (message: Message) => {
+        if (message.kind === 'ready' ? under === undefined : message.id === under) resolve();
+      });
+      worker.on('exit', () => resolve());
+      setTimeout(resolve, CLOSE_MS).unref();
+      if (under !== undefined) worker.postMessage({ kind: 'cancel', id: under } satisfies Cancel);
+    });
     this.#state = 'closed';
     this.#failAll(stopping());
-    await this.#worker.terminate();
+    await still;
+    await worker.terminate();
   }
 
   #start(): Worker {
-    const worker = new Worker(this.#options.file, { workerData: this.#options.data, name: `bignas-${this.role}` });
+    const worker = new Worker(this.#options.file, { workerData: this.#options.data(), name: `bignas-${this.role}` });
     worker.on('message', (message: Message) => {
-      if (worker === this.#worker) this.#receive(message);
+      if (worker === this.#worker && this.#state !== 'closed') this.#receive(message);
     });
     let failure: Error | undefined;
     worker.on('error', (error) => {
@@ -146,7 +172,7 @@ export class Thread<M extends Role<M>> {
       if (job?.question.id !== message.id) return;
       this.#active = undefined;
       if (message.kind === 'output') job.resolve(message.output);
-      else job.reject(receivedError(message.error));
+      else job.reject(job.cancelled ? (job.signal!.reason as Error) : receivedError(message.error));
     }
     this.#next();
   }
@@ -167,6 +193,14 @@ export class Thread<M extends Role<M>> {
         job.reject(error as Error);
       }
     }
+  }
+
+  /** Tells the worker to stop with what nobody waits for, if somebody waits for something else. */
+  #giveWay(): void {
+    const job = this.#active;
+    if (!job?.givesWay || !job.signal?.aborted || job.cancelled || this.#waiting.length === 0) return;
+    job.cancelled = true;
+    this.#worker.postMessage({ kind: 'cancel', id: job.question.id } satisfies Cancel);
   }
 
   #failAll(error: Error): void {

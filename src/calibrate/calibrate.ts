@@ -5,6 +5,9 @@ import type { Graph } from '../graph/graph.js';
 import type { Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
 
+/** Raised by whatever changes the statistics that come of the same checkpoint, child and engine: kept ones of another version are not used. */
+export const calibrationVersion = 1;
+
 /** What calibration depends on, besides the child: a pure function of these and of the engine. */
 export interface CalibrationSource {
   readonly crops: CalibrationCrops;
@@ -16,9 +19,11 @@ export interface CalibrationSource {
 /**
  * Batch-norm statistics of one child over all calibration crops, centre-resized to the child's resolution (the paper's section 3.1,
  * "Batch norm calibration").
+ * @param signal gives up between two batches
+ * @throws the signal's reason
  */
-export async function calibrate(engine: Engine, graph: Graph, weights: SharedWeights, source: CalibrationSource): Promise<Statistics> {
-  return engine.calibrate(graph, weights, batches(source, graph.nodes[0]!.shape[0]!));
+export async function calibrate(engine: Engine, graph: Graph, weights: SharedWeights, source: CalibrationSource, signal?: AbortSignal): Promise<Statistics> {
+  return engine.calibrate(graph, weights, batches(source, graph.nodes[0]!.shape[0]!), signal);
 }
 
 function* batches({ crops, preprocessing, batch }: CalibrationSource, resolution: number): Generator<Batch> {

@@ -5,11 +5,11 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, open, readFile, readdir, rename, rm, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import sharp from 'sharp';
 import { BignasError } from '../errors.js';
+import { cacheFolder as cachePath } from '../files/cacheFolder.js';
 import { key, permutation } from '../random.js';
 import { memorySplit, type Dataset } from './dataset.js';
 import { bicubic, type Preprocessing } from './preprocess.js';
@@ -51,7 +51,7 @@ export interface Cifar10Options {
  * the test. From the cache it takes a fraction of a second; 184 MB stay in memory, shared by the splits.
  * @throws DATA_INVALID when it can be neither read nor fetched; the message has the command that mends it.
  */
-export async function loadCifar10({ cacheFolder = defaultFolder(), log }: Cifar10Options): Promise<Dataset> {
+export async function loadCifar10({ cacheFolder = cachePath('cifar10'), log }: Cifar10Options): Promise<Dataset> {
   const raw = (await readRaw(join(cacheFolder, RAW), log)) ?? (await fetchRaw(cacheFolder, log));
   const labels = raw.subarray(0, TRAIN + TEST);
   const images = raw.subarray(TRAIN + TEST);
@@ -71,11 +71,6 @@ export async function loadCifar10({ cacheFolder = defaultFolder(), log }: Cifar1
     augmentation: 'cifar',
     digest,
   };
-}
-
-function defaultFolder(): string {
-  const base = process.env['BIGNAS_CACHE'] || join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'bignas');
-  return join(base, 'cifar10');
 }
 
 /**

@@ -26,6 +26,8 @@ export interface Engine {
   /**
    * Batch-norm statistics of a child (the paper's section 3.1, "Batch norm calibration"): every batch runs with its own batch
    * statistics (biased variance), as in training; those of all batches are pooled (`pooledStatistics`).
+   * @param signal gives up between two batches; the thread's other events are let in there
+   * @throws the signal's reason
    */
-  calibrate(graph: Graph, weights: SharedWeights, batches: Iterable<Batch>): Promise<Statistics>;
+  calibrate(graph: Graph, weights: SharedWeights, batches: Iterable<Batch>, signal?: AbortSignal): Promise<Statistics>;
 }

@@ -1,5 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { setImmediate as letEventsIn } from 'node:timers/promises';
 import type { Batch, Engine, Runnable } from '../graph/engine.js';
 import { batchNorms, type Graph } from '../graph/graph.js';
 import { pooledStatistics, type ChannelStatistics, type Statistics } from '../graph/statistics.js';
@@ -23,12 +24,16 @@ export function onnxEngine({ threads = availableParallelism() }: OnnxOptions = {
       return loadModel(onnxModel(graph, weights, statistics), threads);
     },
 
-    async calibrate(graph, weights, batches) {
+    async calibrate(graph, weights, batches, signal) {
       // One session that soon goes: memory may be kept between its runs.
       const session = await createSession(calibrationModel(graph, weights), threads, { keepMemory: true });
       try {
         const parts: { size: number; statistics: Statistics }[] = [];
-        for (const batch of batches) parts.push({ size: batch.count, statistics: await batchStatistics(session, graph, batch) });
+        for (const batch of batches) {
+          await letEventsIn();
+          signal?.throwIfAborted();
+          parts.push({ size: batch.count, statistics: await batchStatistics(session, graph, batch) });
+        }
         if (parts.length === 0) throw new Error('Expected at least one batch to calibrate on, got none.');
         return pooledStatistics(parts);
       } finally {

@@ -21,3 +21,8 @@ function load(): TensorFlow {
     );
   }
 }
+
+/** Whether TensorFlow computes on a GPU: its library is one for CUDA, and sees one. */
+export function usesGpu(): boolean {
+  return (tf.backend() as unknown as { readonly isUsingGpuDevice: boolean }).isUsingGpuDevice;
+}

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import type { Engine } from '../graph/engine.js';
 import { tensorflowEngine } from '../tensorflow/engine.js';
-import { tf } from '../tensorflow/tf.js';
+import { usesGpu } from '../tensorflow/tf.js';
 
 /** The engine that calibrates and measures: ONNX Runtime, three times faster on a CPU, unless TensorFlow has a GPU. */
 export async function evaluationEngine(name: 'auto' | 'onnx' | 'tensorflow'): Promise<Engine> {
@@ -13,8 +13,4 @@ export async function evaluationEngine(name: 'auto' | 'onnx' | 'tensorflow'): Pr
 /** Replicas for so many parts of a batch: one a core, but a GPU is not shared. */
 export function defaultReplicas(parts: number): number {
   return usesGpu() ? 1 : Math.min(parts, availableParallelism());
-}
-
-function usesGpu(): boolean {
-  return (tf.backend() as unknown as { readonly isUsingGpuDevice: boolean }).isUsingGpuDevice;
 }

@@ -1,0 +1,156 @@
+import type { Admission } from './admission.js';
+import type { Images } from './batches.js';
+import type { ChildDescription } from '../src/bundle/child.js';
+import { BignasError, type ErrorCode } from '../src/errors.js';
+import type { Children } from './children.js';
+import { childInTime } from './deadlines.js';
+import { nameLabel, type Metrics } from './metrics.js';
+import { childOf, deadlineOf, type ChosenChild, type DeadlineQuery } from './schemas.js';
+import type { Served } from './served.js';
+import type { ImageRole, PreparedImages, SentImages } from './workers/image.js';
+import type { Answer } from './workers/running.js';
+import { leastLoaded, type Thread } from './workers/thread.js';
+
+/** What every protocol's prediction is made of. */
+export interface PredictionAsked {
+  readonly served: Served;
+  /** Which child, from what the client said; it may depend on how much of the deadline is gone. */
+  readonly choice: Choice;
+  /** Classes of each image that are wanted; undefined: all probabilities. */
+  readonly top: number | undefined;
+  readonly signal: AbortSignal;
+}
+
+export interface Choice {
+  /** Milliseconds from the request's head to its answer; undefined: no deadline. */
+  readonly deadline: number | undefined;
+  /** When the request's head was there (`performance.now()`). */
+  readonly arrived: number;
+  /**
+   * @param spent milliseconds since then
+   * @param decodes whether there are images to decode first
+   */
+  readonly child: (spent: number, decodes: boolean) => ChosenInTime;
+}
+
+type ChosenInTime = ChosenChild & { readonly expected?: number; readonly slid?: boolean };
+
+/** What a client sent to be classified: images to decode, or tensors, [count, 3, resolution, resolution]. */
+export type Input = { readonly sent: SentImages } | { readonly tensor: Images & { readonly resolution: number } };
+
+export interface Predicted {
+  readonly child: ChildDescription;
+  readonly choice: ChosenChild['choice'];
+  readonly answer: Answer;
+  readonly count: number;
+  /** File name of each image, where the client gave one. */
+  readonly files: readonly (string | undefined)[];
+  /** Images that ran together. */
+  readonly batch: number;
+  readonly deadline: { readonly asked: number; readonly expected: number; readonly took: number; readonly met: boolean; readonly slid: boolean } | undefined;
+  readonly milliseconds: { readonly decode: number; readonly ready: number; readonly run: number };
+}
+
+/** Refusals that a deadline causes. */
+const refusals: readonly ErrorCode[] = ['DEADLINE_TOO_SHORT', 'DEADLINE_MISSED', 'OVERLOADED'];
+
+/** Classifies images with the child that is asked for: the one way that every protocol takes. */
+export class Predictions {
+  readonly #decode = new RecentMean();
+
+  constructor(
+    private readonly children: Children,
+    private readonly images: readonly Thread<ImageRole>[],
+    private readonly admission: Admission,
+    private readonly metrics: Metrics,
+  ) {}
+
+  /**
+   * Reads what a client says of the child.
+   * @param arrived when the request's head was there (`performance.now()`)
+   * @throws BignasError for what is wrong with it, before anything is computed
+   */
+  choose(served: Served, query: DeadlineQuery, arrived = performance.now()): Choice {
+    const asked = deadlineOf(served, query);
+    if (!asked) {
+      const chosen = childOf(served, query);
+      return { deadline: undefined, arrived, child: () => chosen };
+    }
+    const child = (spent: number, decodes: boolean): ChosenInTime => {
+      // Bodies that wait for an image worker are decoded first.
+      const before = !decodes ? 0 : this.#decode.value * (1 + leastLoaded(this.images).load);
+      const { child, expected, slid } = childInTime(asked.frontier, asked.asked, spent, before, (id) => this.children.expected(served, id));
+      return { child: { ...served.describe(child.architecture), costs: child.costs }, choice: 'most accurate in time', expected, slid };
+    };
+    return { deadline: asked.asked.deadline, arrived, child };
+  }
+
+  /** @throws BignasError OVERLOADED where `predict` would, before a body is read */
+  check(): void {
+    this.admission.check();
+  }
+
+  /** @throws BignasError for an image or tensor that is none, OVERLOADED, DEADLINE_TOO_SHORT, DEADLINE_MISSED, and what the workers throw */
+  async predict({ served, choice: { deadline, arrived, child: choose }, top, signal }: PredictionAsked, input: Input): Promise<Predicted> {
+    const { children, metrics } = this;
+    const leave = this.admission.enter();
+    try {
+      const started = performance.now();
+      const { child, choice, expected, slid = false } = choose(started - arrived, 'sent' in input);
+      // Before the child is made: what cannot be answered shall not cost a calibration.
+      const prepared = await this.#prepare(served, child, input, signal);
+      const decoded = performance.now();
+      if ('sent' in input) this.#decode.observe(decoded - started);
+      const { answer, ready, run, rows } = await children.classify(served, child, prepared, top, signal, deadline === undefined ? undefined : arrived + deadline);
+      const took = performance.now() - arrived;
+      if (deadline !== undefined) metrics.deadlines.inc({ result: took <= deadline ? 'met' : 'missed' });
+      if (slid) metrics.slides.inc();
+      metrics.predictions.inc({ name: nameLabel(child.name) }, prepared.count);
+      return {
+        child,
+        choice,
+        answer,
+        count: prepared.count,
+        files: prepared.files,
+        batch: rows,
+        deadline: deadline === undefined ? undefined : { asked: deadline, expected: round(expected!), took: round(took), met: took <= deadline, slid },
+        milliseconds: { decode: round(decoded - started), ready: round(ready), run: round(run) },
+      };
+    } catch (error) {
+      if (deadline !== undefined && error instanceof BignasError && refusals.includes(error.code)) metrics.deadlines.inc({ result: 'refused' });
+      throw error;
+    } finally {
+      leave();
+    }
+  }
+
+  async #prepare(served: Served, { resolution, architecture }: ChildDescription, input: Input, signal: AbortSignal): Promise<PreparedImages> {
+    if ('tensor' in input) {
+      const { resolution: got, ...images } = input.tensor;
+      if (got !== resolution)
+        throw new BignasError('TENSOR_INVALID', `Expected \`input\` to have the shape [N, 3, ${resolution}, ${resolution}] for the child ${architecture}, got ${got} pixels. Send images to decode, or name a child of that resolution.`, { resolution });
+      return { ...images, files: [] };
+    }
+    const { preprocessing } = served.checkpoint.manifest;
+    const transfer = 'body' in input.sent ? [input.sent.body.buffer] : [...new Set(input.sent.images.map(({ buffer }) => buffer))];
+    return leastLoaded(this.images).call('prepare', { sent: input.sent, resolution, preprocessing }, { transfer, signal });
+  }
+}
+
+/** What decoding took lately, a running mean. */
+class RecentMean {
+  #value: number | undefined;
+
+  get value(): number {
+    return this.#value ?? 0;
+  }
+
+  observe(value: number): void {
+    this.#value = this.#value === undefined ? value : 0.9 * this.#value + 0.1 * value;
+  }
+}
+
+/** Milliseconds to two digits: more would be noise. */
+export function round(milliseconds: number): number {
+  return Math.round(milliseconds * 100) / 100;
+}

@@ -1,0 +1,80 @@
+import type { Runnable } from '../../src/graph/engine.js';
+import type { AskedChild } from './building.js';
+import { Transferred, type Handlers } from './protocol.js';
+import { softmax, topClasses, type ClassProbability } from './top.js';
+
+export interface RunWorkerData {
+  readonly threads: number;
+}
+
+/** One prediction's images, [count, 3, resolution, resolution], and how many classes it wants of each; undefined: every class's probability. */
+export interface ClassifyPart {
+  readonly data: Float32Array;
+  readonly count: number;
+  readonly top: number | undefined;
+}
+
+/** Of each image the most probable classes, best first; or all probabilities, [count, classes]. */
+export type Answer = { readonly classes: ClassProbability[][] } | { readonly probabilities: Float32Array<ArrayBuffer> };
+
+export interface RunRole {
+  /** @param model as the build worker made it */
+  load: { input: { readonly child: number; readonly model: Uint8Array; readonly asked: AskedChild }; output: undefined };
+  /** Each part's answer. Parts run together, at most `most` rows at a time. */
+  classify: {
+    input: { readonly child: number; readonly parts: readonly ClassifyPart[]; readonly most: number };
+    output: { readonly answers: readonly Answer[]; readonly runs: readonly { readonly rows: number; readonly seconds: number }[] };
+  };
+  unload: { input: { readonly child: number }; output: undefined };
+}
+
+/** What a run worker answers. */
+export function runHandlers(load: (model: Uint8Array, asked: AskedChild) => Promise<Runnable>): Handlers<RunRole> {
+  const children = new Map<number, Runnable>();
+  return {
+    async load({ child, model, asked }) {
+      children.set(child, await load(model, asked));
+      return undefined;
+    },
+    async classify({ child, parts, most }) {
+      const runnable = children.get(child);
+      if (!runnable) throw new Error(`Child ${child} is not loaded.`);
+      const rows = parts.reduce((sum, { count }) => sum + count, 0);
+      const size = parts[0]!.data.length / parts[0]!.count;
+      const together = parts.length === 1 ? parts[0]!.data : joined(parts, rows * size);
+      const runs: { rows: number; seconds: number }[] = [];
+      let logits: Float32Array | undefined;
+      for (let from = 0; from < rows; from += most) {
+        const count = Math.min(most, rows - from);
+        const started = performance.now();
+        const answer = await runnable.run({ data: together.subarray(from * size, (from + count) * size), count });
+        runs.push({ rows: count, seconds: (performance.now() - started) / 1000 });
+        logits ??= new Float32Array((answer.length / count) * rows);
+        logits.set(answer, (answer.length / count) * from);
+      }
+      const each = logits!.length / rows;
+      let row = 0;
+      const answers = parts.map(({ count, top }): Answer => {
+        const own = logits!.subarray(row * each, (row += count) * each);
+        return top === undefined ? { probabilities: softmax(own, count) } : { classes: topClasses(own, count, top) };
+      });
+      return new Transferred({ answers, runs }, answers.flatMap((answer) => ('probabilities' in answer ? [answer.probabilities.buffer] : [])));
+    },
+    async unload({ child }) {
+      const runnable = children.get(child);
+      children.delete(child);
+      await runnable?.dispose();
+      return undefined;
+    },
+  };
+}
+
+function joined(parts: readonly ClassifyPart[], length: number): Float32Array {
+  const together = new Float32Array(length);
+  let at = 0;
+  for (const { data } of parts) {
+    together.set(data, at);
+    at += data.length;
+  }
+  return together;
+}
