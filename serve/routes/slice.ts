@@ -110,6 +110,8 @@ async function sendBundle(
   headers: Readonly<Record<string, string>>,
 ): Promise<void> {
   if (response.destroyed) return;
+  // `fetch` adds it beside If-None-Match, and Express would then send a whole bundle that the client has.
+  delete response.req.headers['cache-control'];
   response.set(headers);
   response.setTimeout(stalledMs, () => response.destroy());
   const sent = finished(response).catch(() => undefined); // a client that hangs up is no error
