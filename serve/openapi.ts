@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { problemSchema, protocolErrorSchema } from './answers.js';
 import { packageVersion } from './packageVersion.js';
@@ -11,11 +12,12 @@ export interface OpenApiDocument {
   readonly components: { readonly schemas: Readonly<Record<string, unknown>>; readonly securitySchemes: Readonly<Record<string, unknown>> };
 }
 
-const pathParameters: Readonly<Record<string, string>> = {
-  arch: 'a family name such as M, an id of the checkpoint, or the text of an architecture',
-  model: '`bignas`, or an architecture: a family name such as M, an id, or a text',
-  version: '`1`; of the model `bignas` also an architecture',
-  label: 'of the model `bignas` an architecture: a family name such as M, an id, or a text',
+/** Each with a value that every server knows. */
+const pathParameters: Readonly<Record<string, readonly [description: string, example: string]>> = {
+  arch: ['a family name such as M, an id of the checkpoint, or the text of an architecture', 'M'],
+  model: ['`bignas`, or an architecture: a family name such as M, an id, or a text', 'bignas'],
+  version: ['`1`; of the model `bignas` also an architecture', '1'],
+  label: ['of the model `bignas` an architecture: a family name such as M, an id, or a text', 'M'],
 };
 
 /** The contract as OpenAPI 3.1, from the schemas that check requests and type the answers. */
@@ -46,7 +48,7 @@ export function openapiDocument(routes: readonly Route[]): OpenApiDocument {
 }
 
 function parametersOf(path: string): unknown[] {
-  return [...path.matchAll(/(?<!\\):(\w+)/g)].map(([, name]) => ({ name, in: 'path', required: true, description: pathParameters[name!], schema: { type: 'string', minLength: 1 } }));
+  return [...path.matchAll(/(?<!\\):(\w+)/g)].map(([, name]) => ({ name, in: 'path', required: true, description: pathParameters[name!]![0], example: pathParameters[name!]![1], schema: { type: 'string', minLength: 1 } }));
 }
 
 function operation(path: string, { id, summary, scope, query, body, answers }: Operation): Readonly<Record<string, unknown>> {
@@ -68,7 +70,7 @@ function operation(path: string, { id, summary, scope, query, body, answers }: O
 }
 
 function queryParameters(query: z.ZodObject): unknown[] {
-  const { properties = {}, required = [] } = z.toJSONSchema(query, { io: 'input' });
+  const { properties = {}, required = [] } = z.toJSONSchema(query, { io: 'input', override });
   return Object.entries(properties).map(([name, schema]) => {
     const { description, ...rest } = schema as { description?: string };
     return { name, in: 'query', required: required.includes(name), ...(description !== undefined && { description }), schema: rest };
@@ -82,13 +84,21 @@ function content(types: Content): Readonly<Record<string, unknown>> {
 function reference(schema: z.ZodType): unknown {
   const id = schema.meta()?.id;
   if (id !== undefined) return { $ref: component(id) };
-  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: 'input' });
+  const { $schema: _, ...rest } = z.toJSONSchema(schema, { io: 'input', override });
   return rest;
+}
+
+/** A tuple of one kind as an array of that length: tools that read such documents know few tuples. */
+function override({ jsonSchema }: { readonly jsonSchema: z.core.JSONSchema.BaseSchema }): void {
+  const { prefixItems: [first, ...others] = [] } = jsonSchema;
+  if (first === undefined || others.some((other) => !isDeepStrictEqual(other, first))) return;
+  jsonSchema.items = first;
+  delete jsonSchema.prefixItems;
 }
 
 /** Every schema that has an id. */
 function named(): Record<string, unknown> {
-  const { schemas } = z.toJSONSchema(z.globalRegistry, { uri: component });
+  const { schemas } = z.toJSONSchema(z.globalRegistry, { uri: component, override });
   return Object.fromEntries(
     Object.entries(schemas).map(([id, schema]) => {
       const { $schema: _schema, $id: _id, id: _name, ...rest } = schema as Record<string, unknown>;

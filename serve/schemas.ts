@@ -14,16 +14,16 @@ import { parseJson } from './json.js';
  * What the routes' queries may hold, each said once: the same schemas check the requests and describe the interface. A query's values
  * are texts; what they mean is read by the modules that know (budgets, architectures).
  */
-const budget = (what: string, example: string) => z.string().optional().describe(`most ${what} of the child, such as ${example}; not beside \`arch\``);
+const budget = (what: string, examples: string[]) => z.string().optional().meta({ description: `most ${what} of the child; not beside \`arch\``, examples });
 
 /** Which child: by name, id or text, or the most accurate within budgets; of all where nothing is said. */
 const whichChild = {
-  arch: z.string().optional().describe('a family name such as M, an id of the checkpoint, or the text of an architecture'),
-  flops: budget('multiply-adds an image', '600M, 1.2G or 5.4e6'),
-  params: budget('trainable parameters', '5M'),
-  bytes: budget('bytes of the ONNX model', '20MB'),
-  memory: budget('bytes of activations at a time, for one image', '8MiB'),
-  latency: budget('time for one image on `device`', '20ms'),
+  arch: z.string().optional().meta({ description: 'a family name, an id of the checkpoint, or the text of an architecture', examples: ['M'] }),
+  flops: budget('multiply-adds an image', ['600M', '1.2G', '5.4e6']),
+  params: budget('trainable parameters', ['5M']),
+  bytes: budget('bytes of the ONNX model', ['20MB']),
+  memory: budget('bytes of activations at a time, for one image', ['8MiB']),
+  latency: budget('time for one image on `device`', ['20ms']),
   device: z.string().optional().describe("whose latency counts, by its table's name (`--latency-table`); the checkpoint's own where it has one"),
 };
 
@@ -32,7 +32,7 @@ export const bundleFormats = ['onnx'] as const;
 /** Which child, and in what time. */
 export const choiceQuery = z.strictObject({
   ...whichChild,
-  deadline: z.string().optional().describe('time to answer in, such as 50ms: the most accurate child that makes it under the load of now; not beside `arch`'),
+  deadline: z.string().optional().meta({ examples: ['50ms', '2s'], description: 'time to answer in: the most accurate child that makes it under the load of now; not beside `arch`' }),
   min_accuracy: z
     .string()
     .regex(/^(0(\.\d+)?|1(\.0+)?)$/, 'expected a fraction from 0 to 1')

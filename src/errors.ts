@@ -35,6 +35,7 @@ export const errorCatalogue = {
   RATE_LIMITED: { status: 429, title: 'Too many requests' },
   MODEL_UNKNOWN: { status: 404, title: 'No such model' },
   TENSOR_INVALID: { status: 400, title: 'A tensor is not what the model takes' },
+  STORAGE_FULL: { status: 507, title: 'No room on the server’s disk' },
   SHUTTING_DOWN: { status: 503, title: 'The server is stopping' },
   INTERNAL: { status: 500, title: 'The server failed' },
   SPACE_INVALID: { status: 500, title: 'The search space is not valid' },

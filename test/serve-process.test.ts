@@ -1,17 +1,17 @@
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
 import { formatArchitecture } from '../src/space/architecture.js';
 import { cifar10 } from '../src/space/presets/cifar10.js';
 import { sampleArchitecture } from '../src/space/sample.js';
 import { makeCheckpoint } from './support/checkpoint.js';
 import { png } from './support/images.js';
 import { temporaryFolder } from './support/server.js';
+import { addressOf, startProcess, type ServerProcess } from './support/serverProcess.js';
 
-const cli = fileURLToPath(new URL('../cli/bignas-serve.js', import.meta.url));
 let folder: Awaited<ReturnType<typeof temporaryFolder>>;
 const started: ChildProcess[] = [];
 
@@ -24,31 +24,10 @@ after(async () => {
   await folder.remove();
 });
 
-interface Started {
-  readonly child: ChildProcess;
-  /** Exit code, or the signal that ended it. */
-  readonly ended: Promise<number | string>;
-  readonly output: { out: string; err: string };
-}
-
-function start(args: readonly string[], env: Readonly<Record<string, string>> = {}): Started {
-  const child = spawn(process.execPath, [cli, ...args], { env: { ...process.env, HOST: '', PORT: '', ...env } });
-  started.push(child);
-  const output = { out: '', err: '' };
-  child.stdout.on('data', (chunk: Buffer) => (output.out += chunk.toString()));
-  child.stderr.on('data', (chunk: Buffer) => (output.err += chunk.toString()));
-  const ended = once(child, 'close').then(([code, signal]) => (code ?? signal) as number | string);
-  return { child, ended, output };
-}
-
-/** The address that the server prints. */
-async function addressOf({ child, output, ended }: Started): Promise<string> {
-  for (;;) {
-    const match = /^bignas serves random-cifar10 \(cifar10\) on (http:\/\/\S+)\n$/.exec(output.out);
-    if (match) return match[1]!;
-    const over = await Promise.race([once(child.stdout!, 'data').then(() => false), ended.then(() => true)]);
-    if (over) throw new Error(`The server ended: ${output.err}`);
-  }
+function start(args: readonly string[], env: Readonly<Record<string, string>> = {}): ServerProcess {
+  const server = startProcess(args, { env, cache: join(folder.path, 'cache') });
+  started.push(server.child);
+  return server;
 }
 
 const predict = async (url: string, architecture: string, body: Buffer): Promise<number> => {

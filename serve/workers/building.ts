@@ -7,6 +7,7 @@ import { describeChild } from '../../src/bundle/child.js';
 import type { BundleManifest } from '../../src/bundle/manifest.js';
 import { calibrate, calibrationVersion } from '../../src/calibrate/calibrate.js';
 import { openCheckpoint, type Checkpoint } from '../../src/checkpoint/checkpoint.js';
+import { BignasError } from '../../src/errors.js';
 import { writeFileAtomic } from '../../src/files/atomic.js';
 import { buildGraph } from '../../src/graph/buildGraph.js';
 import type { Engine } from '../../src/graph/engine.js';
@@ -157,7 +158,7 @@ export function buildHandlers({ folder, statisticsBytes, statisticsFolder, check
       const sha256 = createHash('sha256').update(zip).digest('hex');
       const file = `${randomUUID()}.zip`; // not the digest: an evicted bundle and its successor may both be there
       await mkdir(folder, { recursive: true }); // temporary folders get cleaned
-      await writeFileAtomic(join(folder, file), zip);
+      await writeFileAtomic(join(folder, file), zip).catch((error: unknown) => storageFull(error, zip.length));
       return { file, sha256, bytes: zip.length, report: { build: since(started), ...report } };
     },
   };
@@ -182,6 +183,11 @@ interface CalibratedChild extends Found {
   readonly architecture: Architecture;
   readonly id: string;
   readonly graph: Graph;
+}
+
+function storageFull(error: unknown, bytes: number): never {
+  if (!['ENOSPC', 'EDQUOT', 'EFBIG'].includes((error as NodeJS.ErrnoException).code ?? '')) throw error;
+  throw new BignasError('STORAGE_FULL', `The server has no room on its disk for the bundle's ${bytes} bytes.`, { bytes }, { cause: error });
 }
 
 /** The same bytes on a buffer that holds nothing else, so that it can move to another thread. */

@@ -13,10 +13,20 @@ export function tensorBoardPython(): string {
   return pythonWith('tensorboard==2.21.0', 'numpy==2.2.6', 'protobuf==7.36.2', 'setuptools==80.9.0');
 }
 
+/** A Python with a client of the Open Inference Protocol that people have, NVIDIA's. */
+export function tritonPython(): string {
+  return pythonWith('tritonclient[http]==2.73.0', 'numpy==2.2.6', 'pillow==12.0.0');
+}
+
+/** A Python with a fuzzer of HTTP interfaces, which reads their OpenAPI document. */
+export function schemathesisPython(): string {
+  return pythonWith('schemathesis==4.32.5');
+}
+
 /** A Python with the packages, in a virtual environment kept in the user's cache folder; made on first use. */
 function pythonWith(...packages: readonly string[]): string {
   const cache = process.env['BIGNAS_CACHE'] || join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'bignas');
-  const environment = join(cache, `python-${packages.join('-').replaceAll('==', '-')}`);
+  const environment = join(cache, `python-${packages.join('-').replaceAll(/[=[\]]+/g, '-')}`);
   const interpreter = join(environment, 'bin', 'python');
   if (existsSync(interpreter)) return interpreter;
   mkdirSync(cache, { recursive: true });
