@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { calibrateOn } from '../src/calibrate/calibrate.js';
 import { buildGraph } from '../src/graph/buildGraph.js';
 import type { Engine } from '../src/graph/engine.js';
 import type { Graph } from '../src/graph/graph.js';
@@ -53,8 +54,8 @@ test('both engines calibrate alike', async () => {
       const graph = buildGraph(space, sampleArchitecture(space, [seed]));
       // Batches of unlike sizes: each counts by its size.
       const batches = (): ReturnType<typeof randomBatch>[] => [randomBatch(graph, 16, seed), randomBatch(graph, 16, seed + 1), randomBatch(graph, 5, seed + 2)];
-      const a = await onnx.calibrate(graph, weights, batches());
-      const b = await tensorflowEngine.calibrate(graph, weights, batches());
+      const a = (await calibrateOn(onnx, graph, weights, batches(), { tolerance: 0 })).statistics;
+      const b = (await calibrateOn(tensorflowEngine, graph, weights, batches(), { tolerance: 0 })).statistics;
       assert.deepEqual([...a.keys()].sort(), [...b.keys()].sort());
       for (const [name, { mean, variance }] of a) {
         const other = b.get(name)!;
@@ -71,9 +72,9 @@ test('both engines calibrate alike', async () => {
 test('the TensorFlow engine leaves nothing behind', async () => {
   const graph = buildGraph(tiny, sampleArchitecture(tiny, [1]));
   const weights = randomWeights(tiny, 1);
-  const statistics = await tensorflowEngine.calibrate(graph, weights, [randomBatch(graph, 4, 1)]);
+  const { statistics } = await calibrateOn(tensorflowEngine, graph, weights, [randomBatch(graph, 4, 1)]);
   const before = tf.memory().numTensors;
-  await tensorflowEngine.calibrate(graph, weights, [randomBatch(graph, 4, 1)]);
+  await calibrateOn(tensorflowEngine, graph, weights, [randomBatch(graph, 4, 1)]);
   await logits(tensorflowEngine, graph, weights, statistics, 1, 2);
   assert.equal(tf.memory().numTensors, before);
 });

@@ -279,7 +279,7 @@ describe('a search of a checkpoint', () => {
       const { space, source } = dataOf(after);
       const parsed = parseArchitecture(tiny, architecture);
       const graph = buildGraph(space, parsed);
-      assert.deepEqual(after.statistics.get(id), await calibrate(onnxEngine({ threads: 1 }), graph, after.weights, source));
+      assert.deepEqual(after.statistics.get(id), (await calibrate(onnxEngine({ threads: 1 }), graph, after.weights, source)).statistics);
       const local = localEvaluator(onnxEngine({ threads: 1 }), dataOf(after), after.weights);
       assert.deepEqual((await local.evaluate({ architecture: parsed, split: dataset.splits.validation.source, images: 30 })).accuracy, accuracy);
 

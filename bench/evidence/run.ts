@@ -77,7 +77,7 @@ async function replicas(): Promise<Replicas> {
       const architecture = biggest(space);
       const graph = buildGraph(space, architecture);
       const weights = await savedWeights(run.needs!);
-      return frozenTeacher(context, { architecture, child: await engine.load(graph, weights, await calibrate(engine, graph, weights, source)) });
+      return frozenTeacher(context, { architecture, child: await engine.load(graph, weights, (await calibrate(engine, graph, weights, source)).statistics) });
     }
     case 'jointTeacher':
       return jointTeacher(context, initialState(begin()));

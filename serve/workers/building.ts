@@ -6,6 +6,7 @@ import { onnxBundle } from '../../src/bundle/bundle.js';
 import { describeChild } from '../../src/bundle/child.js';
 import type { BundleManifest } from '../../src/bundle/manifest.js';
 import { calibrate, calibrationVersion } from '../../src/calibrate/calibrate.js';
+import { PrefixStore } from '../../src/calibrate/prefixStore.js';
 import { openCheckpoint, type Checkpoint } from '../../src/checkpoint/checkpoint.js';
 import { BignasError } from '../../src/errors.js';
 import { writeFileAtomic } from '../../src/files/atomic.js';
@@ -89,10 +90,14 @@ export interface BuildEngine {
   readonly modelOf: (graph: Graph, weights: SharedWeights, statistics: Statistics, id: string) => Uint8Array;
 }
 
+/** Bytes of what children that begin alike share while they are calibrated: of a large network a batch's activations after its first stages are tens of megabytes. */
+const PREFIX_BYTES = 128 * 2 ** 20;
+
 /** What a build worker answers. */
 export function buildHandlers({ folder, statisticsBytes, statisticsFolder, checkpoints: sent }: BuildWorkerData, held: HeldCheckpoints, { engine, version, modelOf }: BuildEngine): Handlers<BuildRole> {
   for (const one of sent) held.set(one.serial, receiveCheckpoint(one.checkpoint));
   const kept = statisticsFolder && new StatisticsFolder(statisticsFolder.path, statisticsFolder.maxBytes, `${engine.name}-${version}-${calibrationVersion}`);
+  const prefixes = new PrefixStore(PREFIX_BYTES);
   /** Statistics computed here: a child that left memory is not calibrated again. */
   const computed = new LRUCache<string, Calibrated>({
     maxSize: statisticsBytes,
@@ -127,7 +132,9 @@ export function buildHandlers({ folder, statisticsBytes, statisticsFolder, check
     }
     const { manifest, weights, calibration: crops } = checkpoint;
     const started = performance.now();
-    const calibrated = ours(await calibrate(engine, graph, weights, { crops, preprocessing: manifest.preprocessing, batch: manifest.calibration.batch }, signal));
+    const source = { crops, preprocessing: manifest.preprocessing, batch: manifest.calibration.batch };
+    const { statistics } = await calibrate(engine, graph, weights, source, { signal, prefixes: { store: prefixes, context: checkpoint.digest } });
+    const calibrated = ours(statistics);
     const calibration = since(started);
     computed.set(key, calibrated);
     await kept?.write(checkpoint, child, calibrated.statistics).catch(warned);

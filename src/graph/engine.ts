@@ -2,7 +2,7 @@ import type { Graph } from './graph.js';
 import type { Statistics } from './statistics.js';
 import type { SharedWeights } from './weights.js';
 
-/** A batch of images as the network takes them: normalised, [count, 3, resolution, resolution]. */
+/** A batch of images as the network takes them, normalised, [count, 3, resolution, resolution]; of a segment's input, [count, channels, height, width]. */
 export interface Batch {
   readonly data: Float32Array;
   readonly count: number;
@@ -16,6 +16,16 @@ export interface Runnable {
   dispose(): Promise<void>;
 }
 
+/** A part of a child, ready to be calibrated batch by batch (`calibrate`). */
+export interface CalibrationSegment {
+  /**
+   * @param batch the segment's input, [count, channels, height, width]
+   * @returns its output, [count, channels, height, width], and the statistics of its batch norms on this batch. The same bits for the same input
+   */
+  run(batch: Batch): Promise<{ readonly output: Float32Array; readonly statistics: Statistics }>;
+  dispose(): Promise<void>;
+}
+
 /**
  * What both engines do. Each is the other's oracle: the same child on the same input gives the same logits, to 1e-4 of the largest.
  */
@@ -24,10 +34,8 @@ export interface Engine {
   /** Makes a child with its calibrated statistics ready to run. */
   load(graph: Graph, weights: SharedWeights, statistics: Statistics): Promise<Runnable>;
   /**
-   * Batch-norm statistics of a child (the paper's section 3.1, "Batch norm calibration"): every batch runs with its own batch
-   * statistics (biased variance), as in training; those of all batches are pooled (`pooledStatistics`).
-   * @param signal gives up between two batches; the thread's other events are let in there
-   * @throws the signal's reason
+   * Makes a part of a child ready for calibration: every batch norm uses its batch's own mean and biased variance, as in training.
+   * @param segment from an input to the node whose output the next part reads
    */
-  calibrate(graph: Graph, weights: SharedWeights, batches: Iterable<Batch>, signal?: AbortSignal): Promise<Statistics>;
+  calibrationSegment(segment: Graph, weights: SharedWeights): Promise<CalibrationSegment>;
 }

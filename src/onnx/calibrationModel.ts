@@ -8,21 +8,24 @@ import { batchOf, floatAttribute, floatValue, intAttribute, intsAttribute } from
 export const meanOf = (name: string): string => `${name}/mean`;
 export const varianceOf = (name: string): string => `${name}/variance`;
 
+/** The output of a calibration model's last node. */
+export const OUTPUT = 'output';
+
 /**
- * A child whose every batch norm uses the mean and biased variance of the batch itself, as in training, and returns them:
- * `input` float32 [N, 3, height, width], outputs `<batch norm>/mean` and `<batch norm>/variance`, each [channels]. Only for
- * calibration; what comes after the last batch norm is left out.
+ * A part of a child whose every batch norm uses the mean and biased variance of the batch itself, as in training, and returns them:
+ * `input` float32 [N, channels, height, width], outputs `<batch norm>/mean` and `<batch norm>/variance`, each [channels], and `output`, that of the last node. Only for
+ * calibration.
  */
-export function calibrationModel(graph: Graph, weights: SharedWeights): Uint8Array {
-  const found = batchNorms(graph);
-  const end = graph.nodes.findLastIndex(({ op }) => op === 'batchNorm') + 1;
-  const [height, width, channels] = graph.nodes[0]!.shape as [number, number, number];
+export function calibrationModel(segment: Graph, weights: SharedWeights): Uint8Array {
+  const [height, width, channels] = segment.nodes[0]!.shape as [number, number, number];
+  const last = segment.nodes.at(-1)!;
   const b = new OnnxBuilder();
-  emitGraph(b, { nodes: graph.nodes.slice(0, end) }, weights, batchStatistics(weights));
-  const outputs = found.flatMap(({ name, shape }) =>
+  b.node('Identity', OUTPUT, [emitGraph(b, segment, weights, batchStatistics(weights))]);
+  const statistics = batchNorms(segment).flatMap(({ name, shape }) =>
     [meanOf(name), varianceOf(name)].map((output) => floatValue(output, [{ dimValue: shape.at(-1)! }])),
   );
-  return b.build([batchOf(INPUT, [channels, height, width])], outputs);
+  const [outHeight, outWidth, outChannels] = last.shape as [number, number, number];
+  return b.build([batchOf(INPUT, [channels, height, width])], [...statistics, batchOf(OUTPUT, [outChannels, outHeight, outWidth])]);
 }
 
 function batchStatistics(weights: SharedWeights): Normalisation {

@@ -30,9 +30,10 @@ export interface Normalisation {
 export const INPUT = 'input';
 
 /** Writes every node of a graph. Values have the names of their nodes, activations the shape [N, channels, height, width]. */
-export function emitGraph(b: OnnxBuilder, graph: Graph, weights: SharedWeights, normalisation: Normalisation): void {
+export function emitGraph(b: OnnxBuilder, graph: Graph, weights: SharedWeights, normalisation: Normalisation): string {
   const emitter = new Emitter(b, graph, weights, normalisation);
   for (const node of graph.nodes) emitter.emit(node);
+  return emitter.value(graph.nodes.at(-1)!.name);
 }
 
 class Emitter {
@@ -64,32 +65,32 @@ class Emitter {
       case 'depthwiseConv2d':
         return this.#convolution(node, node.shape.at(-1)!);
       case 'batchNorm':
-        return this.normalisation.batchNorm(b, node, this.#value(node.input));
+        return this.normalisation.batchNorm(b, node, this.value(node.input));
       case 'activation':
-        return this.#activation(node.function, node.name, this.#value(node.input));
+        return this.#activation(node.function, node.name, this.value(node.input));
       case 'squeezeExcite':
         return this.#squeezeExcite(node);
       case 'fitChannels':
         return this.#fitChannels(node);
       case 'add':
-        return b.node('Add', node.name, node.inputs.map((input) => this.#value(input)));
+        return b.node('Add', node.name, node.inputs.map((input) => this.value(input)));
       case 'averagePool':
       case 'maxPool':
         return this.#pool(node);
       case 'shift':
         return this.#shift(node);
       case 'concatenate':
-        return b.node('Concat', node.name, node.inputs.map((input) => this.#value(input)), [intAttribute('axis', 1)]);
+        return b.node('Concat', node.name, node.inputs.map((input) => this.value(input)), [intAttribute('axis', 1)]);
       case 'globalAveragePool':
-        return b.node('Flatten', node.name, [b.node('GlobalAveragePool', `${node.name}/mean`, [this.#value(node.input)])]);
+        return b.node('Flatten', node.name, [b.node('GlobalAveragePool', `${node.name}/mean`, [this.value(node.input)])]);
       case 'dropout':
-        return this.#value(node.input);
+        return this.value(node.input);
       case 'dense':
         return this.#dense(node);
     }
   }
 
-  #value(name: string): string {
+  value(name: string): string {
     const value = this.#values.get(name);
     if (value === undefined) throw new Error(`${name} is read before it is written.`);
     return value;
@@ -102,7 +103,7 @@ class Emitter {
   #convolution(node: Conv2d | DepthwiseConv2d, group: number): string {
     const { b } = this;
     const { kernel, bias } = this.normalisation.convolution(node);
-    const inputs = [this.#value(node.input), b.tensor(node.kernel.tensor.name, node.kernel.size, kernel)];
+    const inputs = [this.value(node.input), b.tensor(node.kernel.tensor.name, node.kernel.size, kernel)];
     if (bias) inputs.push(b.tensor(`${node.name}.bias`, [bias.length], bias));
     return b.node('Conv', node.name, inputs, [
       ...this.#window(node.input, node.kernel.size.slice(2), node.stride, 'dilation' in node ? node.dilation : 1),
@@ -141,7 +142,7 @@ class Emitter {
   #squeezeExcite(node: SqueezeExcite): string {
     const { b } = this;
     const { name } = node;
-    const x = this.#value(node.input);
+    const x = this.value(node.input);
     const mean = b.node('GlobalAveragePool', `${name}/mean`, [x]);
     const reduced = b.node('Conv', `${name}/reduce`, [mean, this.#parameter(node.reduceKernel), this.#parameter(node.reduceBias)]);
     const { activation = 'swish', gate = 'sigmoid' } = node;
@@ -154,21 +155,21 @@ class Emitter {
   #fitChannels({ name, input, shape }: FitChannels): string {
     const { b } = this;
     const [from, to] = [this.#shapes.get(input)!.at(-1)!, shape.at(-1)!];
-    const x = this.#value(input);
+    const x = this.value(input);
     if (to > from) return b.node('Pad', name, [x, b.integers(`${name}/pads`, [0, 0, 0, 0, 0, to - from, 0, 0])]);
     return b.node('Slice', name, [x, b.integers(`${name}/starts`, [0]), b.integers(`${name}/ends`, [to]), b.integers(`${name}/axes`, [1])]);
   }
 
   #pool({ op, name, input, window, stride }: AveragePool | MaxPool): string {
     // Every so-manieth pixel. Not a pooling: ONNX Runtime would move a padding before it into it, and refuse that.
-    if (window === 1) return this.#slice(name, this.#value(input), { starts: [0, 0], steps: [stride, stride] });
+    if (window === 1) return this.#slice(name, this.value(input), { starts: [0, 0], steps: [stride, stride] });
     const attributes = this.#window(input, [window, window], stride);
-    if (op === 'maxPool') return this.b.node('MaxPool', name, [this.#value(input)], attributes);
-    return this.b.node('AveragePool', name, [this.#value(input)], [...attributes, intAttribute('count_include_pad', 0)]);
+    if (op === 'maxPool') return this.b.node('MaxPool', name, [this.value(input)], attributes);
+    return this.b.node('AveragePool', name, [this.value(input)], [...attributes, intAttribute('count_include_pad', 0)]);
   }
 
   #shift({ name, input }: Shift): string {
-    const cut = this.#slice(`${name}/cut`, this.#value(input), { starts: [1, 1], steps: [1, 1] });
+    const cut = this.#slice(`${name}/cut`, this.value(input), { starts: [1, 1], steps: [1, 1] });
     return this.b.node('Pad', name, [cut, this.b.integers(`${name}/pads`, [0, 0, 0, 0, 0, 0, 1, 1])]);
   }
 
@@ -180,7 +181,7 @@ class Emitter {
   }
 
   #dense({ name, input, kernel, bias }: Dense): string {
-    const operands = [this.#value(input), this.#parameter(kernel), this.#parameter(bias)];
+    const operands = [this.value(input), this.#parameter(kernel), this.#parameter(bias)];
     return this.b.node('Gemm', name, operands, [intAttribute('transB', 1)]);
   }
 }

@@ -1,10 +1,9 @@
 import { availableParallelism } from 'node:os';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
-import { setImmediate as letEventsIn } from 'node:timers/promises';
 import type { Batch, Engine, Runnable } from '../graph/engine.js';
-import { batchNorms, type Graph } from '../graph/graph.js';
-import { pooledStatistics, type ChannelStatistics, type Statistics } from '../graph/statistics.js';
-import { calibrationModel, meanOf, varianceOf } from './calibrationModel.js';
+import { batchNorms } from '../graph/graph.js';
+import type { ChannelStatistics } from '../graph/statistics.js';
+import { calibrationModel, meanOf, OUTPUT, varianceOf } from './calibrationModel.js';
 import { LOGITS, onnxModel } from './model.js';
 
 export interface OnnxOptions {
@@ -24,21 +23,20 @@ export function onnxEngine({ threads = availableParallelism() }: OnnxOptions = {
       return loadModel(onnxModel(graph, weights, statistics), threads);
     },
 
-    async calibrate(graph, weights, batches, signal) {
-      // One session that soon goes: memory may be kept between its runs.
-      const session = await createSession(calibrationModel(graph, weights), threads, { keepMemory: true });
-      try {
-        const parts: { size: number; statistics: Statistics }[] = [];
-        for (const batch of batches) {
-          await letEventsIn();
-          signal?.throwIfAborted();
-          parts.push({ size: batch.count, statistics: await batchStatistics(session, graph, batch) });
-        }
-        if (parts.length === 0) throw new Error('Expected at least one batch to calibrate on, got none.');
-        return pooledStatistics(parts);
-      } finally {
-        await session.release();
-      }
+    async calibrationSegment(segment, weights) {
+      // A session that soon goes: memory may be kept between its runs.
+      const session = await createSession(calibrationModel(segment, weights), threads, { keepMemory: true });
+      return {
+        async run(batch) {
+          const outputs = await session.run(feed(session, batch));
+          const statistics = batchNorms(segment).map(({ name }): [string, ChannelStatistics] => [
+            name,
+            { mean: values(outputs, meanOf(name)), variance: values(outputs, varianceOf(name)) },
+          ]);
+          return { output: values(outputs, OUTPUT), statistics: new Map(statistics) };
+        },
+        dispose: () => session.release(),
+      };
     },
   };
 }
@@ -79,16 +77,6 @@ export function createSession(
     extra: { session: { intra_op: { allow_spinning: '0' } } },
     ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
   });
-}
-
-async function batchStatistics(session: InferenceSession, graph: Graph, batch: Batch): Promise<Statistics> {
-  const outputs = await session.run(feed(session, batch));
-  return new Map(
-    batchNorms(graph).map(({ name }): [string, ChannelStatistics] => [
-      name,
-      { mean: values(outputs, meanOf(name)), variance: values(outputs, varianceOf(name)) },
-    ]),
-  );
 }
 
 /** The batch as a model's input, [count, 3, height, width]. @throws Error where it has another size than count says. */

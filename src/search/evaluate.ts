@@ -60,7 +60,7 @@ export async function evaluate(
   split: Split,
   options?: EvaluateOptions,
 ): Promise<Evaluation> {
-  const statistics = await calibrate(engine, graph, weights, source);
+  const { statistics } = await calibrate(engine, graph, weights, source);
   return { statistics, accuracy: await accuracy(engine, graph, weights, statistics, source, split, options) };
 }
 

@@ -1,7 +1,7 @@
 import type { Tensor, Tensor1D, Tensor4D } from '@tensorflow/tfjs-node-gpu';
 import type { Batch, Engine } from '../graph/engine.js';
 import { parameters, type Graph, type Parameter } from '../graph/graph.js';
-import { checkStatistics, pooledStatistics, type ChannelStatistics, type Statistics } from '../graph/statistics.js';
+import { checkStatistics, type ChannelStatistics, type Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { forward, type Mode, type ParameterTensor } from './forward.js';
 import { swish } from './kernels.js';
@@ -37,36 +37,39 @@ export const tensorflowEngine: Engine = {
     });
   },
 
-  async calibrate(graph, weights, batches) {
-    const tensors = parameterTensors(graph, weights);
-    const parts: { size: number; statistics: Statistics }[] = [];
-    try {
-      for (const batch of batches) parts.push({ size: batch.count, statistics: await batchStatistics(graph, tensors, batch) });
-    } finally {
-      tf.dispose([...tensors.values()]);
-    }
-    return pooledStatistics(parts);
+  calibrationSegment(segment, weights) {
+    const tensors = parameterTensors(segment, weights);
+    return Promise.resolve({
+      run: (batch) => calibrationRun(segment, tensors, batch),
+      dispose: () => {
+        tf.dispose([...tensors.values()]);
+        return Promise.resolve();
+      },
+    });
   },
 };
 
-/** Every batch norm's mean and biased variance of one batch, each normalised by its own. */
-async function batchStatistics(graph: Graph, tensors: ReadonlyMap<Parameter, Tensor>, batch: Batch): Promise<Statistics> {
+/** A segment's output on one batch, and every batch norm's mean and biased variance, each normalised by its own. */
+async function calibrationRun(segment: Graph, tensors: ReadonlyMap<Parameter, Tensor>, batch: Batch): Promise<{ output: Float32Array; statistics: Statistics }> {
   const moments = new Map<string, { mean: Tensor; variance: Tensor }>();
-  tf.tidy(() => {
-    forward(graph, lookUp(tensors), input(graph, batch), {
+  const last = tf.tidy(() => {
+    const output = forward(segment, lookUp(tensors), input(segment, batch), {
       batchNorm: ({ name, epsilon }, x, gamma, beta, activation) => {
         const { mean, variance } = tf.moments(x, [0, 1, 2]);
         moments.set(name, { mean: tf.keep(mean), variance: tf.keep(variance) });
         return activated(tf.batchNorm4d(x, mean as Tensor1D, variance as Tensor1D, beta, gamma, epsilon), activation);
       },
     });
+    return tf.transpose(output as Tensor as Tensor4D, [0, 3, 1, 2]);
   });
+  const output = (await last.data()) as Float32Array;
+  last.dispose();
   const statistics = new Map<string, ChannelStatistics>();
   for (const [name, { mean, variance }] of moments) {
     statistics.set(name, { mean: (await mean.data()) as Float32Array, variance: (await variance.data()) as Float32Array });
     tf.dispose([mean, variance]);
   }
-  return statistics;
+  return { output, statistics };
 }
 
 function activated(x: Tensor4D, activation: 'none' | 'swish'): Tensor4D {
@@ -81,8 +84,8 @@ function lookUp(tensors: ReadonlyMap<Parameter, Tensor>): ParameterTensor {
   return (parameter) => tensors.get(parameter)!;
 }
 
-/** [n, 3, r, r] as TensorFlow's [n, r, r, 3]. */
+/** [n, channels, height, width] as TensorFlow's [n, height, width, channels]. */
 function input(graph: Graph, { data, count }: Batch): Tensor4D {
-  const [r] = graph.nodes[0]!.shape as [number, number, number];
-  return tf.transpose(tf.tensor4d(data, [count, 3, r, r]), [0, 2, 3, 1]);
+  const [height, width, channels] = graph.nodes[0]!.shape as [number, number, number];
+  return tf.transpose(tf.tensor4d(data, [count, channels, height, width]), [0, 2, 3, 1]);
 }

@@ -43,7 +43,10 @@ test('a fuzzer that reads the OpenAPI document finds no 500 on any route', async
     schemathesisPython(),
     ['-m', 'schemathesis.cli', 'run', `${server.url}/openapi.json`, '--checks', checks, '--phases', 'examples,coverage,fuzzing', '--max-examples', '100', '--seed', '1', '--no-color', '-H', `Authorization: Bearer ${token}`],
     { maxBuffer: 2 ** 26, cwd: folder.path },
-  ).catch((error: { stdout?: string; stderr?: string }) => assert.fail(`${error.stdout ?? ''}${error.stderr ?? ''}`.slice(-8000)));
+  ).catch((error: unknown) => {
+    const { stdout = '', stderr = '' } = error as { stdout?: string; stderr?: string };
+    return assert.fail(`${stdout}${stderr}`.slice(-8000));
+  });
   t.diagnostic(stdout.split('\n').slice(-20).join('\n'));
   const problems = parsePrometheus(await (await fetch(`${server.url}/metrics`)).text());
   assert.equal(valueOf(problems, 'bignas_problems_total', { code: 'INTERNAL' }), 0);

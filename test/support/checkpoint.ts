@@ -43,7 +43,7 @@ export async function makeCheckpoint(space: SearchSpace, folder: string, options
   for (const name of calibrated) {
     const { id, architecture } = frontier.family[name];
     const graph = graphOf({ manifest: { space } as Checkpoint['manifest'] }, architecture);
-    statistics.set(id, await calibrate(onnxEngine({ threads: 1 }), graph, weights, { crops: { crops, count }, preprocessing, batch: 8 }));
+    statistics.set(id, (await calibrate(onnxEngine({ threads: 1 }), graph, weights, { crops: { crops, count }, preprocessing, batch: 8 })).statistics);
   }
   const test = Object.fromEntries(Object.values(frontier.family).map(({ id, accuracy }) => [id, accuracy!.value]));
   await writeCheckpoint(folder, {
