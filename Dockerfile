@@ -1,6 +1,9 @@
-# A server of the shipped checkpoints. ONNX Runtime computes; TensorFlow, which trains, is not in the image.
+# A server of the shipped checkpoints. ONNX Runtime computes; TensorFlow, which trains, is not in this image.
 #   docker build -t bignas .
-#   docker run --rm -p 8080:8080 bignas
+#   docker run --rm -p 8080:8080 -v bignas-cache:/cache bignas
+# With TensorFlow beside it, for machines with an NVIDIA GPU (`--build-arg TENSORFLOW=cpu` for those without):
+#   docker build -t bignas-tensorflow --target server-tensorflow .
+#   docker run --rm --gpus all -p 8080:8080 bignas-tensorflow
 FROM node:20-slim AS build
 WORKDIR /bignas
 COPY package.json package-lock.json .npmrc ./
@@ -16,15 +19,39 @@ RUN npm prune --omit=dev \
  && find node_modules/onnxruntime-node/bin -mindepth 2 -maxdepth 2 -type d ! -name linux -exec rm -rf {} + \
  && find node_modules/onnxruntime-node/bin -mindepth 3 -maxdepth 3 -type d ! -name "$(node -p process.arch)" -exec rm -rf {} +
 
-FROM node:20-slim
-ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080
+# TensorFlow's library lies in /engine, where the addon that is built here looks for it.
+FROM node:20-bookworm AS engine
+ARG TENSORFLOW=gpu
+ENV BIGNAS_CACHE=/engine
+RUN apt-get update && apt-get install -y --no-install-recommends python3-pip && rm -rf /var/lib/apt/lists/*
 WORKDIR /bignas
-COPY --from=build /bignas/node_modules node_modules
-COPY --from=build /bignas/dist dist
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --include=dev
+COPY tsconfig.json ./
+COPY src src
+COPY serve serve
+COPY cli cli
+RUN npm run build && node cli/setup/engine.mjs "--${TENSORFLOW}" && npm prune --omit=dev
+
+FROM node:20-slim AS base
+ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080 BIGNAS_CACHE_FOLDER=/cache
+WORKDIR /bignas
+RUN mkdir /cache && chown node:node /cache
 COPY package.json LICENSE ./
 COPY checkpoints checkpoints
 USER node
+VOLUME /cache
 EXPOSE 8080
-HEALTHCHECK --interval=10s --timeout=3s --start-period=30s \
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
   CMD ["node", "-e", "fetch('http://127.0.0.1:' + process.env.PORT + '/v2/health/live').then((answer) => process.exit(answer.ok ? 0 : 1), () => process.exit(1))"]
 CMD ["node", "dist/cli/bignas-serve.js"]
+
+FROM base AS server-tensorflow
+ENV BIGNAS_CACHE=/engine MALLOC_TRIM_THRESHOLD_=16000000000 MALLOC_TOP_PAD_=268435456 MALLOC_MMAP_MAX_=0
+COPY --from=engine /engine /engine
+COPY --from=engine /bignas/node_modules node_modules
+COPY --from=engine /bignas/dist dist
+
+FROM base AS server
+COPY --from=build /bignas/node_modules node_modules
+COPY --from=build /bignas/dist dist
