@@ -100,7 +100,8 @@ export class Predictions {
       // Before the child is made: what cannot be answered shall not cost a calibration.
       const prepared = await this.#prepare(served, child, input, signal);
       const decoded = performance.now();
-      if ('sent' in input) this.#decode.observe(decoded - started);
+      // Without its turn: how long that takes is known when it is needed.
+      if ('sent' in input) this.#decode.observe(1000 * prepared.seconds);
       const { answer, ready, run, rows } = await children.classify(served, child, prepared, top, signal, deadline === undefined ? undefined : arrived + deadline);
       const took = performance.now() - arrived;
       if (deadline !== undefined) metrics.deadlines.inc({ result: took <= deadline ? 'met' : 'missed' });
@@ -129,7 +130,7 @@ export class Predictions {
       const { resolution: got, ...images } = input.tensor;
       if (got !== resolution)
         throw new BignasError('TENSOR_INVALID', `Expected \`input\` to have the shape [N, 3, ${resolution}, ${resolution}] for the child ${architecture}, got ${got} pixels. Send images to decode, or name a child of that resolution.`, { resolution });
-      return { ...images, files: [] };
+      return { ...images, files: [], seconds: 0 };
     }
     const { preprocessing } = served.checkpoint.manifest;
     const transfer = 'body' in input.sent ? [input.sent.body.buffer] : [...new Set(input.sent.images.map(({ buffer }) => buffer))];

@@ -140,6 +140,18 @@ describe('how long runs take', () => {
     assert([5, 6].includes(times.batch(64))); // twice what there was
   });
 
+  test('a child that was slow once is tried again after a while', (t) => {
+    const now = t.mock.method(performance, 'now', () => 0);
+    const times = new RunTimes();
+    times.observe(1, 0.01);
+    for (let i = 0; i < 30; i++) times.observe(1, 0.1); // something else had the machine
+    assert(times.seconds(1)! > 0.07);
+    now.mock.mockImplementation(() => 6000);
+    assert(times.seconds(1)! < 0.015);
+    times.observe(1, 0.1);
+    assert(times.seconds(1)! > 0.07);
+  });
+
   test('runs of one size alone, and noise, give nothing absurd', () => {
     const times = new RunTimes();
     for (let i = 0; i < 5; i++) times.observe(4, 0.02);

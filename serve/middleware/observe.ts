@@ -19,7 +19,8 @@ export function observe({ metrics, logger }: Pick<Services, 'metrics' | 'logger'
       metrics.requestSeconds.observe({ method: methodLabel(request.method), route: routeLabel(request), status: String(status) }, seconds);
       const { method, originalUrl } = request;
       const line = { requestId: requestIdOf(response), ...traceOf(request), method, url: originalUrl.slice(0, LOGGED_URL), status, ms: Math.round(seconds * 1e4) / 10 };
-      if (status >= 500) logger.error(line, 'request');
+      if (status === 500) logger.error(line, 'request');
+      else if (status > 500) logger.warn(line, 'request'); // refused for want of room or time
       else logger.info(line, 'request');
     });
     next();

@@ -38,12 +38,15 @@ export interface PreparedImages {
   readonly count: number;
   /** File name of each image, where the client gave one. */
   readonly files: readonly (string | undefined)[];
+  /** That it took, without waiting for its turn. */
+  readonly seconds: number;
 }
 
 const { maxImages, maxPixels } = workerData as ImageWorkerData;
 
 serveRole<ImageRole>({
   async prepare({ sent, resolution, preprocessing }) {
+    const started = performance.now();
     const images = 'images' in sent ? sent.images.map((bytes): SentImage => ({ bytes, file: undefined })) : await imagesOf(sent.body, sent.contentType, { maxImages });
     if (images.length > maxImages) throw tooManyImages(maxImages, images.length);
     const size = preprocessing.crop ** 2 * 3;
@@ -56,7 +59,7 @@ serveRole<ImageRole>({
       left -= pixels;
     }
     const data = normalisedBatch(crops, preprocessing, resolution, 'NCHW') as Float32Array<ArrayBuffer>;
-    return new Transferred({ data, count: images.length, files: images.map(({ file }) => file) }, [data.buffer]);
+    return new Transferred({ data, count: images.length, files: images.map(({ file }) => file), seconds: (performance.now() - started) / 1000 }, [data.buffer]);
   },
   infer({ body, jsonLength }) {
     const asked = inferRequest(body, jsonLength, { maxImages });
