@@ -52,7 +52,7 @@ export function openLoop(asked: OpenLoad): Promise<OpenResult> {
   return generated('./openLoop.js', asked);
 }
 
-async function generated<A extends object, R>(file: string, asked: A): Promise<R> {
+async function generated<R>(file: string, asked: object): Promise<R> {
   const child = fork(here(file), { serialization: 'advanced' });
   child.send(asked);
   const [result] = (await Promise.race([once(child, 'message'), once(child, 'exit').then(([code]) => Promise.reject(new Error(`The load generator ended with ${code}.`)))])) as [R];
