@@ -1,5 +1,4 @@
-import { frontierChildren } from '../src/checkpoint/checkpoint.js';
-import type { ChildRecord, Frontier } from '../src/checkpoint/frontier.js';
+import type { ChildRecord } from '../src/checkpoint/frontier.js';
 import { BignasError } from '../src/errors.js';
 import { byAccuracy, fits, type Budget } from '../src/search/select.js';
 
@@ -30,20 +29,20 @@ export interface DeadlineChoice {
 const reserve = 0.1;
 
 /**
- * The most accurate child that is expected to answer in time under the load of now: of those in memory, as another would have to be built first.
+ * The most accurate of the children that is expected to answer in time under the load of now: of those in memory, as another would have to be built first.
  * @param spent milliseconds that the request has taken so far
  * @param before milliseconds that it takes before it waits for a run: decoding
  * @param expectedOf undefined for a child that is not in memory
  * @throws BignasError OVERLOADED where the queue alone makes all of them late, DEADLINE_TOO_SHORT where none would be in time even so, BUDGET_TOO_SMALL where none is allowed
  */
 export function childInTime(
-  frontier: Frontier,
+  children: readonly ChildRecord[],
   { deadline, minAccuracy, budget }: DeadlineAsked,
   spent: number,
   before: number,
   expectedOf: (id: string) => Expected | undefined,
 ): DeadlineChoice {
-  const allowed = frontierChildren(frontier).filter((child) => fits(child, budget) && (child.accuracy?.value ?? 0) >= minAccuracy);
+  const allowed = children.filter((child) => fits(child, budget) && (child.accuracy?.value ?? 0) >= minAccuracy);
   if (allowed.length === 0)
     throw new BignasError('BUDGET_TOO_SMALL', `No child has an accuracy of ${minAccuracy} within the budget. Allow less accuracy, or more cost.`, { budget, minAccuracy });
   const ready = allowed.flatMap((child) => {

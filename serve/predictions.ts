@@ -68,18 +68,19 @@ export class Predictions {
   /**
    * Reads what a client says of the child.
    * @param arrived when the request's head was there (`performance.now()`)
+   * @param resolution of the tensor that the client sent, if it is one
    * @throws BignasError for what is wrong with it, before anything is computed
    */
-  choose(served: Served, query: DeadlineQuery, arrived = performance.now()): Choice {
-    const asked = deadlineOf(served, query);
+  choose(served: Served, query: DeadlineQuery, { arrived = performance.now(), resolution }: { readonly arrived?: number; readonly resolution?: number | undefined } = {}): Choice {
+    const asked = deadlineOf(served, query, resolution);
     if (!asked) {
-      const chosen = childOf(served, query);
+      const chosen = childOf(served, query, { resolution });
       return { deadline: undefined, arrived, child: () => chosen };
     }
     const child = (spent: number, decodes: boolean): ChosenInTime => {
       // Bodies that wait for an image worker are decoded first.
       const before = !decodes ? 0 : this.#decode.value * (1 + leastLoaded(this.images).load);
-      const { child, expected, slid } = childInTime(asked.frontier, asked.asked, spent, before, (id) => this.children.expected(served, id));
+      const { child, expected, slid } = childInTime(asked.children, asked.asked, spent, before, (id) => this.children.expected(served, id));
       return { child: { ...served.describe(child.architecture), costs: child.costs }, choice: 'most accurate in time', expected, slid };
     };
     return { deadline: asked.asked.deadline, arrived, child };

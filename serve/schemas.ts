@@ -1,5 +1,6 @@
 import { z } from 'zod';
-import { costNames, type Frontier } from '../src/checkpoint/frontier.js';
+import { frontierChildren } from '../src/checkpoint/checkpoint.js';
+import { costNames, type ChildRecord, type Frontier } from '../src/checkpoint/frontier.js';
 import { parseLatencyTable, type LatencyTable } from '../src/cost/latency.js';
 import type { DeadlineAsked } from './deadlines.js';
 import { frontierOnDevice } from '../src/search/devices.js';
@@ -90,9 +91,10 @@ export type ChildQuery = { readonly [K in keyof typeof whichChild]?: string | un
 /**
  * The child that a query asks for; the most accurate one where it says nothing.
  * @param table of the client's own device, whose latencies count instead of the checkpoint's
+ * @param resolution that the child must have; one that is asked for by name has its own
  * @throws BignasError PARAMETER_INVALID for `arch` beside a budget, or an unknown device, and what reading either of them throws
  */
-export function childOf(served: Served, query: ChildQuery, table?: LatencyTable): ChosenChild {
+export function childOf(served: Served, query: ChildQuery, { table, resolution }: { readonly table?: LatencyTable; readonly resolution?: number | undefined } = {}): ChosenChild {
   const { checkpoint, describe } = served;
   const { manifest } = checkpoint;
   const given = costNames.filter((name) => query[name] !== undefined);
@@ -107,7 +109,7 @@ export function childOf(served: Served, query: ChildQuery, table?: LatencyTable)
   }
   const limits = Object.fromEntries(given.map((name) => [name, parseBound(name, query[name]!)]));
   const frontier = table ? frontierOnDevice(manifest.space, checkpoint.frontier, table) : frontierFor(served, query.device);
-  const { architecture, costs } = childWithin(frontier, limits);
+  const { architecture, costs } = childWithin(childrenAt(served, frontier, resolution), limits);
   return { child: { ...describe(architecture), costs }, choice: given.length > 0 ? 'most accurate within the budget' : 'most accurate' };
 }
 
@@ -115,7 +117,7 @@ export function childOf(served: Served, query: ChildQuery, table?: LatencyTable)
  * What a query with a deadline allows, and from which children; undefined where it has none.
  * @throws BignasError PARAMETER_INVALID, BUDGET_MALFORMED
  */
-export function deadlineOf(served: Served, query: DeadlineQuery): { readonly asked: DeadlineAsked; readonly frontier: Frontier } | undefined {
+export function deadlineOf(served: Served, query: DeadlineQuery, resolution?: number): { readonly asked: DeadlineAsked; readonly children: readonly ChildRecord[] } | undefined {
   if (query.deadline === undefined) {
     if (query.min_accuracy !== undefined) throw new BignasError('PARAMETER_INVALID', 'Expected `min_accuracy` beside `deadline`: without one the most accurate child is taken anyway.', { parameter: 'min_accuracy' });
     return undefined;
@@ -124,8 +126,19 @@ export function deadlineOf(served: Served, query: DeadlineQuery): { readonly ask
   const budget = Object.fromEntries(costNames.flatMap((name) => (query[name] === undefined ? [] : [[name, parseBound(name, query[name])]])));
   return {
     asked: { deadline: 1000 * parseSeconds('deadline', query.deadline), minAccuracy: Number(query.min_accuracy ?? 0), budget },
-    frontier: frontierFor(served, query.device),
+    children: childrenAt(served, frontierFor(served, query.device), resolution),
   };
+}
+
+/** The frontier's children, of one resolution where a client's tensor has one already. */
+function childrenAt({ describe }: Served, frontier: Frontier, resolution: number | undefined): ChildRecord[] {
+  const all = frontierChildren(frontier);
+  if (resolution === undefined) return all;
+  const resolutionOf = ({ architecture }: ChildRecord): number => describe(architecture).resolution;
+  const fitting = all.filter((child) => resolutionOf(child) === resolution);
+  if (fitting.length > 0) return fitting;
+  const legal = [...new Set(all.map(resolutionOf))].sort((a, b) => a - b);
+  throw new BignasError('TENSOR_INVALID', `Expected the tensor to have the resolution of one of the frontier's children, ${legal.join(', ')} pixels, got ${resolution}. Or name an architecture of that resolution.`, { legal });
 }
 
 /** The frontier with the latencies that a query means. */

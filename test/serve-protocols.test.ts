@@ -141,6 +141,15 @@ describe('Open Inference Protocol', () => {
     assert.equal(behind.subarray(4, 4 + behind.readUInt32LE(0)).toString(), `${wanted[best]!.toFixed(6)}:${best}:${checkpoint.manifest.dataset.classes[best]}`);
   });
 
+  test('a tensor has a resolution: the child is one of that', async () => {
+    const size = resolutionOf('S');
+    const input = { name: 'input', shape: [1, 3, size, size], datatype: 'FP32', data: Array.from(await tensor(size)) };
+    const { body } = (await infer('bignas', { inputs: [input] }).expect(200)) as { body: InferAnswer };
+    assert.equal(server.services.inService.current.describe(String(body.parameters['architecture'])).resolution, size);
+    const odd = (await infer('bignas', { inputs: [{ ...input, shape: [1, 3, 5, 5], data: Array.from({ length: 75 }, () => 0) }] }).expect(400)) as { body: { error: string } };
+    assert.match(odd.body.error, /resolution of one of the frontier's children/);
+  });
+
   test('takes a large JSON tensor through a worker', async () => {
     const size = resolutionOf('biggest');
     const one = await tensor(size);

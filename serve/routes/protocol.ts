@@ -7,6 +7,7 @@ import { readBody } from '../body.js';
 import { choiceQuery, parseQuery, type DeadlineQuery } from '../schemas.js';
 import type { Served } from '../served.js';
 import type { Services } from '../services.js';
+import type { AskedInput } from '../workers/asked.js';
 import type { ImageRole } from '../workers/image.js';
 import { leastLoaded, type Thread } from '../workers/thread.js';
 import { servedOf } from './route.js';
@@ -81,6 +82,11 @@ export async function bodyOf(request: Request, { options, room, images }: Servic
   const body = await readBody(request, options.maxBody, room);
   const small = (jsonLength ?? body.length) <= SMALL_JSON && body.length <= SMALL_BODY;
   return { body, worker: small ? undefined : leastLoaded(images) };
+}
+
+/** Of a tensor; images have none yet. */
+export function resolutionOf(input: AskedInput): number | undefined {
+  return 'tensor' in input ? input.tensor.resolution : undefined;
 }
 
 function unknown(expected: string, got: string): BignasError {

@@ -60,7 +60,7 @@ export function sliceRoute(services: Services): Route {
           if (query.latency === undefined || query.device !== undefined)
             throw new BignasError('PARAMETER_INVALID', 'Expected `latency` and no `device`: the table in the body is that of your own device. Without a table, ask by GET.', { parameter: 'latency' });
           const table = readLatencyTable(await readBody(request, TABLE_BYTES, room));
-          await answerBundle(services, request, response, childOf(servedOf(response), query, table), query.format);
+          await answerBundle(services, request, response, childOf(servedOf(response), query, { table }), query.format);
         },
       ],
     },

@@ -10,7 +10,7 @@ import { inputName, outputName } from '../workers/inferRequest.js';
 import { predictRequest, predictRequestSchema } from '../workers/predictRequest.js';
 import { isReady } from './health.js';
 import { answerPending } from './pending.js';
-import { anyChild, askedOf, bodyOf, describedChild, namedChild, onlyVersion, parameter, queryOf } from './protocol.js';
+import { anyChild, askedOf, bodyOf, describedChild, namedChild, onlyVersion, parameter, queryOf, resolutionOf } from './protocol.js';
 import { clientSignal, servedOf, type Operation, type Route } from './route.js';
 import type { Served } from '../served.js';
 
@@ -98,7 +98,7 @@ function predict(services: Services, id: string): Operation {
       function check(request, response, next) {
         const query = askedOf(namedBy(request, servedOf(response)), queryOf(request));
         const arrived = performance.now();
-        predictions.choose(servedOf(response), query, arrived);
+        predictions.choose(servedOf(response), query, { arrived });
         response.locals['asked'] = { query, arrived } satisfies Asked;
         predictions.check();
         next();
@@ -109,7 +109,7 @@ function predict(services: Services, id: string): Operation {
         const signal = clientSignal(response);
         const { body, worker } = await bodyOf(request, services);
         const { input, columns } = worker ? await worker.call('predict', { body }, { transfer: [body.buffer], signal }) : predictRequest(body, { maxImages });
-        const choice = predictions.choose(served, query, arrived);
+        const choice = predictions.choose(served, query, { arrived, resolution: resolutionOf(input) });
         if (choice.deadline === undefined && answerPending(services, request, response, choice.child(0, true).child)) return;
         const { answer, count } = await predictions.predict({ served, choice, top: undefined, signal }, 'images' in input ? { sent: input } : input);
         const all = 'probabilities' in answer ? answer.probabilities : new Float32Array();

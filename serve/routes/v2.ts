@@ -17,7 +17,7 @@ import type { Answer } from '../workers/running.js';
 import { inferRequest, inferRequestSchema, inputName, outputName, type InferAsked } from '../workers/inferRequest.js';
 import { isReady } from './health.js';
 import { answerPending } from './pending.js';
-import { anyChild, askedByPath, askedOf, bodyOf, describedChild, onlyVersion, parameter } from './protocol.js';
+import { anyChild, askedByPath, askedOf, bodyOf, describedChild, onlyVersion, parameter, resolutionOf } from './protocol.js';
 import { clientSignal, servedOf, type AnswerDescription, type Operation, type Route } from './route.js';
 
 const jsonLengthHeader = 'Inference-Header-Content-Length';
@@ -149,7 +149,7 @@ function infer(services: Services, id: string): Operation {
       function check(request, response, next) {
         const { served, named, query } = askedByPath(request, response);
         const arrived = performance.now();
-        predictions.choose(served, askedOf(named, query), arrived);
+        predictions.choose(served, askedOf(named, query), { arrived });
         response.locals['asked'] = { named, query, arrived, jsonLength: jsonLengthOf(request) } satisfies Asked;
         predictions.check();
         next();
@@ -160,7 +160,7 @@ function infer(services: Services, id: string): Operation {
         const signal = clientSignal(response);
         const { body, worker } = await bodyOf(request, services, jsonLength);
         const asked = worker ? await worker.call('infer', { body, jsonLength }, { transfer: [body.buffer], signal }) : inferRequest(body, jsonLength, { maxImages });
-        const choice = predictions.choose(served, askedOf(named, query, parametersOf(asked)), arrived);
+        const choice = predictions.choose(served, askedOf(named, query, parametersOf(asked)), { arrived, resolution: resolutionOf(asked.input) });
         if (choice.deadline === undefined && answerPending(services, request, response, choice.child(0, true).child)) return;
         const input = 'images' in asked.input ? { sent: asked.input } : asked.input;
         const predicted = await predictions.predict({ served, choice, top: asked.classification, signal }, input);

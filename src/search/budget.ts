@@ -1,7 +1,6 @@
-import { frontierChildren } from '../checkpoint/checkpoint.js';
-import { costNames, type ChildRecord, type CostName, type Frontier } from '../checkpoint/frontier.js';
+import { costNames, type ChildRecord, type CostName } from '../checkpoint/frontier.js';
 import { BignasError, shown } from '../errors.js';
-import { bestWithin, type Budget } from './select.js';
+import { bestOf, type Budget } from './select.js';
 
 const countUnits: Readonly<Record<string, number>> = { '': 1, k: 1e3, K: 1e3, M: 1e6, G: 1e9, T: 1e12 };
 const timeUnits: Readonly<Record<string, number>> = { s: 1, ms: 1e-3, us: 1e-6, µs: 1e-6 };
@@ -73,17 +72,18 @@ function malformed(name: string, text: string, example: string, units: Readonly<
 }
 
 /**
- * The most accurate child of the frontier within every bound.
+ * The most accurate of the children within every bound.
+ * @param children such as all of a frontier
  * @throws BignasError BUDGET_TOO_SMALL where none fits; its details name the child that misses the bounds by the least.
  * COST_UNKNOWN for a bound on a cost that no child has
  */
-export function childWithin(frontier: Frontier, budget: Budget): ChildRecord {
-  return bestWithin(frontier, budget) ?? tooSmall(frontier, budget);
+export function childWithin(children: readonly ChildRecord[], budget: Budget): ChildRecord {
+  return bestOf(children, budget) ?? tooSmall(children, budget);
 }
 
-function tooSmall(frontier: Frontier, budget: Budget): never {
+function tooSmall(all: readonly ChildRecord[], budget: Budget): never {
   const bounds = Object.entries(budget) as [CostName, number][];
-  const children = frontierChildren(frontier).filter(({ costs }) => bounds.every(([cost]) => costs[cost] !== undefined));
+  const children = all.filter(({ costs }) => bounds.every(([cost]) => costs[cost] !== undefined));
   if (children.length === 0)
     throw new BignasError(
       'COST_UNKNOWN',

@@ -17,9 +17,11 @@ export function fits(child: ChildRecord, budget: Budget): boolean {
 
 /** The most accurate child of the frontier within every bound, or undefined where none fits. */
 export function bestWithin(frontier: Frontier, budget: Budget): ChildRecord | undefined {
-  return frontierChildren(frontier)
-    .filter((child) => fits(child, budget))
-    .sort(byAccuracy)[0];
+  return bestOf(frontierChildren(frontier), budget);
+}
+
+export function bestOf(children: readonly ChildRecord[], budget: Budget): ChildRecord | undefined {
+  return children.filter((child) => fits(child, budget)).sort(byAccuracy)[0];
 }
 
 /** More accurate, or of more multiply-adds where neither was measured. */
