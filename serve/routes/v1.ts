@@ -2,17 +2,16 @@
  * TensorFlow Serving's REST API (tensorflow.org/tfx/serving/api_rest): status, metadata and predict, over the same core as the other
  * protocols. Pixels are NHWC, as everywhere in TensorFlow. Labels of a model are architectures.
  */
-import type { Request, Response } from 'express';
+import type { Response } from 'express';
 import { modelStatusSchema, pendingSchema, servingMetadataSchema, servingPredictSchema, type ModelStatus, type ServingMetadata, type ServingPredict } from '../answers.js';
-import { choiceQuery, noQuery, parseQuery, type DeadlineQuery } from '../schemas.js';
+import type { Predicted } from '../predictions.js';
+import { choiceQuery, noQuery, parseQuery } from '../schemas.js';
 import type { Services } from '../services.js';
 import { inputName, outputName } from '../workers/inferRequest.js';
-import { predictRequest, predictRequestSchema } from '../workers/predictRequest.js';
+import { predictRequest, predictRequestSchema, type PredictAsked } from '../workers/predictRequest.js';
 import { isReady } from './health.js';
-import { answerPending } from './pending.js';
-import { anyChild, askedOf, bodyOf, describedChild, namedChild, onlyVersion, parameter, queryOf, resolutionOf } from './protocol.js';
-import { clientSignal, servedOf, type Operation, type Route } from './route.js';
-import type { Served } from '../served.js';
+import { anyChild, bodyOf, describedChild, namedBy, onlyVersion, parameter, predictionHandlers } from './protocol.js';
+import { servedOf, type Operation, type Route } from './route.js';
 
 export function v1Routes(services: Services): Route[] {
   return [
@@ -27,11 +26,6 @@ export function v1Routes(services: Services): Route[] {
   ]);
 }
 
-/** What the path says of the child: a label stands for a version. */
-function namedBy(request: Request, served: Served): { readonly arch?: string } {
-  return namedChild(served, parameter(request, 'model')!, parameter(request, 'label') ?? parameter(request, 'version'));
-}
-
 function status(services: Services, id: string): Operation {
   return {
     id,
@@ -41,7 +35,7 @@ function status(services: Services, id: string): Operation {
     handlers: [
       function servingStatus(request, response) {
         parseQuery(noQuery, request.query);
-        namedBy(request, servedOf(response));
+        namedBy(request, response);
         const ready = isReady(services);
         const status = ready ? { error_code: 'OK', error_message: '' } : { error_code: 'UNAVAILABLE', error_message: 'A worker is down, or the server stops.' };
         response.json({ model_version_status: [{ version: onlyVersion, state: ready ? 'AVAILABLE' : 'UNLOADING', status }] } satisfies ModelStatus);
@@ -61,7 +55,7 @@ function metadata(id: string): Operation {
       function servingMetadata(request, response) {
         parseQuery(noQuery, request.query);
         const served = servedOf(response);
-        const named = namedBy(request, served);
+        const named = namedBy(request, response);
         const size = named.arch === undefined ? -1 : describedChild(served, named).resolution;
         response.json({
           model_spec: { name: parameter(request, 'model') ?? anyChild, signature_name: '', version: onlyVersion },
@@ -83,7 +77,7 @@ function metadata(id: string): Operation {
 }
 
 function predict(services: Services, id: string): Operation {
-  const { predictions, maxImages } = services;
+  const { maxImages } = services;
   return {
     id,
     summary: 'TensorFlow Serving: classify pixels (NHWC), or images as {"b64": …}; the query as that of POST /predict',
@@ -94,34 +88,21 @@ function predict(services: Services, id: string): Operation {
       200: { description: 'probabilities of all classes', content: { 'application/json': servingPredictSchema } },
       202: { description: 'the child is being made (`Prefer: respond-async`)', content: { 'application/json': pendingSchema } },
     },
-    handlers: [
-      function check(request, response, next) {
-        const query = askedOf(namedBy(request, servedOf(response)), queryOf(request));
-        const arrived = performance.now();
-        predictions.choose(servedOf(response), query, { arrived });
-        response.locals['asked'] = { query, arrived } satisfies Asked;
-        predictions.check();
-        next();
-      },
-      async function servingPredict(request: Request, response: Response) {
-        const { query, arrived } = response.locals['asked'] as Asked;
-        const served = servedOf(response);
-        const signal = clientSignal(response);
+    handlers: predictionHandlers(services, {
+      async read(request, signal) {
         const { body, worker } = await bodyOf(request, services);
-        const { input, columns } = worker ? await worker.call('predict', { body }, { transfer: [body.buffer], signal }) : predictRequest(body, { maxImages });
-        const choice = predictions.choose(served, query, { arrived, resolution: resolutionOf(input) });
-        if (choice.deadline === undefined && answerPending(services, request, response, choice.child(0, true).child)) return;
-        const { answer, count } = await predictions.predict({ served, choice, top: undefined, signal }, 'images' in input ? { sent: input } : input);
-        const all = 'probabilities' in answer ? answer.probabilities : new Float32Array();
-        const classes = all.length / count;
-        const rows = Array.from({ length: count }, (_, i) => Array.from(all.subarray(i * classes, (i + 1) * classes)));
-        response.json((columns ? { outputs: rows } : { predictions: rows }) satisfies ServingPredict);
+        return worker ? worker.call('predict', { body }, { transfer: [body.buffer], signal }) : predictRequest(body, { maxImages });
       },
-    ],
+      parameters: () => ({}),
+      top: () => undefined,
+      answer,
+    }),
   };
 }
 
-interface Asked {
-  readonly query: DeadlineQuery;
-  readonly arrived: number;
+function answer(response: Response, { columns }: PredictAsked, { answer, count }: Predicted): void {
+  const all = 'probabilities' in answer ? answer.probabilities : new Float32Array();
+  const classes = all.length / count;
+  const rows = Array.from({ length: count }, (_, i) => Array.from(all.subarray(i * classes, (i + 1) * classes)));
+  response.json((columns ? { outputs: rows } : { predictions: rows }) satisfies ServingPredict);
 }

@@ -12,13 +12,13 @@ import { isRecord, parseJson } from '../json.js';
 import { packageVersion } from '../packageVersion.js';
 import type { Predicted } from '../predictions.js';
 import { choiceQuery, noQuery, parseQuery, type DeadlineQuery } from '../schemas.js';
+import type { Served } from '../served.js';
 import type { Services } from '../services.js';
 import type { Answer } from '../workers/running.js';
 import { inferRequest, inferRequestSchema, inputName, outputName, type InferAsked } from '../workers/inferRequest.js';
 import { isReady } from './health.js';
-import { answerPending } from './pending.js';
-import { anyChild, askedByPath, askedOf, bodyOf, describedChild, onlyVersion, parameter, resolutionOf } from './protocol.js';
-import { clientSignal, servedOf, type AnswerDescription, type Operation, type Route } from './route.js';
+import { anyChild, bodyOf, describedChild, namedBy, onlyVersion, parameter, predictionHandlers } from './protocol.js';
+import { servedOf, type AnswerDescription, type Operation, type Route } from './route.js';
 
 const jsonLengthHeader = 'Inference-Header-Content-Length';
 
@@ -95,7 +95,8 @@ function metadata(id: string): Operation {
     handlers: [
       function modelMetadata(request, response) {
         parseQuery(noQuery, request.query);
-        const { served, named } = askedByPath(request, response);
+        const served = servedOf(response);
+        const named = namedBy(request, response);
         const { resolution } = describedChild(served, named);
         const size = named.arch === undefined ? -1 : resolution;
         const { classes } = served.checkpoint.manifest.space;
@@ -123,7 +124,7 @@ function ready(services: Services, id: string): Operation {
     handlers: [
       function modelReady(request, response) {
         parseQuery(noQuery, request.query);
-        askedByPath(request, response);
+        namedBy(request, response);
         const ready = isReady(services);
         response.status(ready ? 200 : 503).json({ ready });
       },
@@ -137,7 +138,7 @@ const inferAnswers: Readonly<Record<number, AnswerDescription>> = {
 };
 
 function infer(services: Services, id: string): Operation {
-  const { predictions, maxImages } = services;
+  const { maxImages } = services;
   return {
     id,
     summary: 'Open Inference Protocol: classify a tensor `input` or images `image`; parameters as those of POST /predict',
@@ -145,36 +146,17 @@ function infer(services: Services, id: string): Operation {
     query: choiceQuery,
     body: { required: true, content: { 'application/json': inferRequestSchema, 'application/octet-stream': undefined } },
     answers: inferAnswers,
-    handlers: [
-      function check(request, response, next) {
-        const { served, named, query } = askedByPath(request, response);
-        const arrived = performance.now();
-        predictions.choose(served, askedOf(named, query), { arrived });
-        response.locals['asked'] = { named, query, arrived, jsonLength: jsonLengthOf(request) } satisfies Asked;
-        predictions.check();
-        next();
-      },
-      async function infer(request: Request, response: Response) {
-        const { named, query, arrived, jsonLength } = response.locals['asked'] as Asked;
-        const served = servedOf(response);
-        const signal = clientSignal(response);
+    handlers: predictionHandlers(services, {
+      async read(request, signal) {
+        const jsonLength = jsonLengthOf(request);
         const { body, worker } = await bodyOf(request, services, jsonLength);
-        const asked = worker ? await worker.call('infer', { body, jsonLength }, { transfer: [body.buffer], signal }) : inferRequest(body, jsonLength, { maxImages });
-        const choice = predictions.choose(served, askedOf(named, query, parametersOf(asked)), { arrived, resolution: resolutionOf(asked.input) });
-        if (choice.deadline === undefined && answerPending(services, request, response, choice.child(0, true).child)) return;
-        const input = 'images' in asked.input ? { sent: asked.input } : asked.input;
-        const predicted = await predictions.predict({ served, choice, top: asked.classification, signal }, input);
-        answer(response, parameter(request, 'model')!, asked, predicted, served.checkpoint.manifest.dataset.classes);
+        return worker ? worker.call('infer', { body, jsonLength }, { transfer: [body.buffer], signal }) : inferRequest(body, jsonLength, { maxImages });
       },
-    ],
+      parameters: parametersOf,
+      top: ({ classification }) => classification,
+      answer,
+    }),
   };
-}
-
-interface Asked {
-  readonly named: { readonly arch?: string };
-  readonly query: DeadlineQuery;
-  readonly arrived: number;
-  readonly jsonLength: number | undefined;
 }
 
 function jsonLengthOf(request: Request): number | undefined {
@@ -195,9 +177,9 @@ function plain(value: number): string {
   return value.toLocaleString('en', { useGrouping: false, maximumFractionDigits: 12 });
 }
 
-function answer(response: Response, model: string, { id, binary }: InferAsked, predicted: Predicted, labels: readonly string[]): void {
+function answer(response: Response, { id, binary }: InferAsked, predicted: Predicted, served: Served, model: string): void {
   const { child, choice, count, batch, deadline } = predicted;
-  const output = outputOf(predicted.answer, count, labels);
+  const output = outputOf(predicted.answer, count, served.checkpoint.manifest.dataset.classes);
   const document: InferAnswer = {
     model_name: model,
     model_version: onlyVersion,
