@@ -1,4 +1,5 @@
 // npm run train -- arguments of bignas-train
+import { availableParallelism } from 'node:os';
 import { fileURLToPath } from 'node:url';
 import { checkNode } from './nodeVersion.mjs';
 
@@ -7,4 +8,5 @@ const { TENSORFLOW_ENVIRONMENT, become, build, engine, npmPackages, setUp } = aw
 await setUp(npmPackages, build, engine);
 
 const entry = fileURLToPath(new URL('../../dist/cli/bignas-train.js', import.meta.url));
-become([entry, ...process.argv.slice(2)], TENSORFLOW_ENVIRONMENT);
+// Photos are decoded in libuv's pool, which all the loader's threads share.
+become([entry, ...process.argv.slice(2)], { ...TENSORFLOW_ENVIRONMENT, UV_THREADPOOL_SIZE: String(Math.max(4, availableParallelism())) });

@@ -20,7 +20,7 @@ export interface LoaderOptions {
   readonly cutout?: number;
   /**
    * Worker threads, from 1; no result depends on it. Default: one fewer than the processor has, at most 8. Photos are decoded in libuv's
-   * pool, which all threads share: beyond four threads set UV_THREADPOOL_SIZE to as many.
+   * pool, which all threads share: `npm run train` gives it as many as the processor has.
    */
   readonly threads?: number;
   /** Steps made before they are asked for, from 0. Default 2. */
