@@ -15,9 +15,10 @@ import { cifar10 } from '../src/space/presets/cifar10.js';
 import { imagenet } from '../src/space/presets/imagenet.js';
 import { tiny } from '../src/space/presets/tiny.js';
 import { sampleArchitecture } from '../src/space/sample.js';
+import { tensorflowEngine } from '../src/tensorflow/engine.js';
 import { randomBatch, randomWeights } from './support/random.js';
 
-const engine = onnxEngine({ threads: 1 });
+const onnx = onnxEngine({ threads: 1 });
 
 test('a graph is cut where everything goes through one node, and no batch norm is lost', () => {
   const graphs = [tiny, cifar10, imagenet].flatMap((space) => [smallest(space), biggest(space), ...[1, 2, 3].map((seed) => sampleArchitecture(space, [seed]))].map((architecture) => buildGraph(space, architecture)));
@@ -38,39 +39,40 @@ test('a graph is cut where everything goes through one node, and no batch norm i
   assert.ok(segmentsOf(buildGraph(imagenet, biggest(imagenet))).length >= 4);
 });
 
-test('the result is the same to the bit whatever was calibrated before, and whatever of it was kept', async () => {
-  const weights = randomWeights(tiny, 1);
-  const children = [1, 2, 3, 4].map((seed) => buildGraph(tiny, sampleArchitecture(tiny, [seed], tiny.resolutions[0])));
-  // Some that begin as another one does, and go on differently.
-  for (const graph of children.slice(0, 2)) children.push(graph, buildGraph(tiny, sampleArchitecture(tiny, [9], tiny.resolutions[0])));
-  const batches = (graph: (typeof children)[number]) => [1, 2, 3].map((seed) => randomBatch(graph, 6, seed));
-  const options = { tolerance: 0 };
-  const alone = [];
-  for (const graph of children) alone.push((await calibrateOn(engine, graph, weights, batches(graph), options)).statistics);
-  const draws = stream(key('calibration order'), 1);
-  for (const maxBytes of [2 ** 24, 20_000, 6000]) {
-    const store = new PrefixStore(maxBytes);
-    for (let i = 0; i < 16; i++) {
-      const which = draws.integer(children.length);
-      const { statistics } = await calibrateOn(engine, children[which]!, weights, batches(children[which]!), { ...options, prefixes: { store, context: 'x' } });
-      assert.deepEqual([...statistics], [...alone[which]!]);
-      assert.ok(store.bytes <= maxBytes);
+for (const engine of [onnx, tensorflowEngine])
+  test(`${engine.name}: the result is the same to the bit whatever was calibrated before, and whatever of it was kept`, async () => {
+    const weights = randomWeights(tiny, 1);
+    const children = [1, 2, 3, 4].map((seed) => buildGraph(tiny, sampleArchitecture(tiny, [seed], tiny.resolutions[0])));
+    // Some that begin as another one does, and go on differently.
+    for (const graph of children.slice(0, 2)) children.push(graph, buildGraph(tiny, sampleArchitecture(tiny, [9], tiny.resolutions[0])));
+    const batches = (graph: (typeof children)[number]) => [1, 2, 3].map((seed) => randomBatch(graph, 6, seed));
+    const options = { tolerance: 0 };
+    const alone = [];
+    for (const graph of children) alone.push((await calibrateOn(engine, graph, weights, batches(graph), options)).statistics);
+    const draws = stream(key('calibration order'), 1);
+    for (const maxBytes of [2 ** 24, 20_000, 6000]) {
+      const store = new PrefixStore(maxBytes);
+      for (let i = 0; i < 16; i++) {
+        const which = draws.integer(children.length);
+        const { statistics } = await calibrateOn(engine, children[which]!, weights, batches(children[which]!), { ...options, prefixes: { store, context: 'x' } });
+        assert.deepEqual([...statistics], [...alone[which]!]);
+        assert.ok(store.bytes <= maxBytes);
+      }
+      if (maxBytes === 2 ** 24) assert.ok(store.hits > 10, `${store.hits} prefixes were shared`);
     }
-    if (maxBytes === 2 ** 24) assert.ok(store.hits > 10, `${store.hits} prefixes were shared`);
-  }
-  // Other weights have other prefixes.
-  const other = randomWeights(tiny, 2);
-  const store = new PrefixStore(2 ** 24);
-  await calibrateOn(engine, children[0]!, weights, batches(children[0]!), { ...options, prefixes: { store, context: 'weights 1' } });
-  const { statistics } = await calibrateOn(engine, children[0]!, other, batches(children[0]!), { ...options, prefixes: { store, context: 'weights 2' } });
-  assert.deepEqual([...statistics], [...(await calibrateOn(engine, children[0]!, other, batches(children[0]!), options)).statistics]);
-});
+    // Other weights have other prefixes.
+    const other = randomWeights(tiny, 2);
+    const store = new PrefixStore(2 ** 24);
+    await calibrateOn(engine, children[0]!, weights, batches(children[0]!), { ...options, prefixes: { store, context: 'weights 1' } });
+    const { statistics } = await calibrateOn(engine, children[0]!, other, batches(children[0]!), { ...options, prefixes: { store, context: 'weights 2' } });
+    assert.deepEqual([...statistics], [...(await calibrateOn(engine, children[0]!, other, batches(children[0]!), options)).statistics]);
+  });
 
 test('it stops once the means have converged, and not before two batches', async () => {
   const graph = buildGraph(tiny, smallest(tiny));
   const weights = randomWeights(tiny, 1);
   const batches = Array.from({ length: 10 }, (_, seed) => randomBatch(graph, 8, seed));
-  const images = async (tolerance: number, from = batches): Promise<number> => (await calibrateOn(engine, graph, weights, from, { tolerance })).images;
+  const images = async (tolerance: number, from = batches): Promise<number> => (await calibrateOn(onnx, graph, weights, from, { tolerance })).images;
   assert.equal(await images(0), 80);
   assert.equal(await images(1), 16);
   const some = await images(0.12);
@@ -97,7 +99,7 @@ test('it is given up between two segments', async () => {
       yield randomBatch(graph, 4, asked);
     }
   }
-  await assert.rejects(calibrateOn(engine, graph, weights, endless(), { tolerance: 0, signal: controller.signal }), /enough/);
+  await assert.rejects(calibrateOn(onnx, graph, weights, endless(), { tolerance: 0, signal: controller.signal }), /enough/);
   assert.equal(asked, 3);
 });
 

@@ -32,7 +32,7 @@ import { makeCheckpoint } from './support/checkpoint.js';
 const root = mkdtempSync(join(tmpdir(), 'bignas-search-'));
 after(() => rmSync(root, { recursive: true, force: true }));
 
-const subject = { weights: 'a'.repeat(64), calibration: 'b'.repeat(64), batch: 8, splits: 'c'.repeat(64), engine: 'onnx' } as const;
+const subject = { weights: 'a'.repeat(64), calibration: 'b'.repeat(64), batch: 8, calibrationVersion: 2, splits: 'c'.repeat(64), engine: 'onnx' } as const;
 const checkpoint = { manifest: { space: cifar10 } } as Checkpoint;
 const images = { split: 'validation', images: 100 } as const;
 

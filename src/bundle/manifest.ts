@@ -45,7 +45,7 @@ export const bundleManifestSchema = z.strictObject({
   checkpoint: z.strictObject({ name: z.string(), digest }),
   calibration: z
     .strictObject({
-      images: z.int().positive(),
+      images: z.int().positive().describe('crops of the checkpoint: as many as there are, of which it takes as many as its statistics need to converge'),
       batch: z.int().positive(),
       statistics: digest.describe('SHA-256 of the batch-norm statistics that are folded into the model'),
       engine: z

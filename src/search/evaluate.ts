@@ -1,4 +1,4 @@
-import { calibrate, type CalibrationSource } from '../calibrate/calibrate.js';
+import { calibrate, type CalibrateOptions, type CalibrationSource } from '../calibrate/calibrate.js';
 import type { Accuracy } from '../checkpoint/frontier.js';
 import type { Split } from '../data/dataset.js';
 import { normalisedBatch } from '../data/preprocess.js';
@@ -14,6 +14,8 @@ export interface EvaluateOptions {
   readonly images?: number;
   /** Ends it between two batches, by throwing its reason. */
   readonly signal?: AbortSignal;
+  /** What children that begin alike share while they are calibrated. */
+  readonly prefixes?: CalibrateOptions['prefixes'];
 }
 
 /** Top-1 accuracy of a calibrated child on a split. */
@@ -58,9 +60,9 @@ export async function evaluate(
   weights: SharedWeights,
   source: CalibrationSource,
   split: Split,
-  options?: EvaluateOptions,
+  options: EvaluateOptions = {},
 ): Promise<Evaluation> {
-  const { statistics } = await calibrate(engine, graph, weights, source);
+  const { statistics } = await calibrate(engine, graph, weights, source, options);
   return { statistics, accuracy: await accuracy(engine, graph, weights, statistics, source, split, options) };
 }
 

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { CalibrationSource } from '../calibrate/calibrate.js';
+import { PrefixStore } from '../calibrate/prefixStore.js';
 import type { Accuracy } from '../checkpoint/frontier.js';
 import { openSplit } from '../data/openSplit.js';
 import type { SplitSource } from '../data/dataset.js';
@@ -46,14 +47,18 @@ export interface Evaluator {
   close(): Promise<void>;
 }
 
+/** Bytes of what children that begin alike share, in a thread. */
+const PREFIX_BYTES = 256 * 2 ** 20;
+
 /** One child after another on this thread, by any engine. */
 export function localEvaluator(engine: Engine, { space, source }: EvaluatorData, weights: SharedWeights): Evaluator {
+  const prefixes = { store: new PrefixStore(PREFIX_BYTES), context: 'these weights and crops' };
   return {
     engine: engine.name,
     parallel: 1,
     async evaluate({ architecture, split, images }) {
       const started = performance.now();
-      const measured = await evaluate(engine, buildGraph(space, architecture), weights, source, openSplit(split, unreadable), { images });
+      const measured = await evaluate(engine, buildGraph(space, architecture), weights, source, openSplit(split, unreadable), { images, prefixes });
       return { ...measured, seconds: (performance.now() - started) / 1000 };
     },
     close: () => Promise.resolve(),

@@ -1,6 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, join, resolve } from 'node:path';
+import { calibrationVersion } from '../calibrate/calibrate.js';
 import { contentOf, frontierChildren, json, writeCheckpoint, type Checkpoint } from '../checkpoint/checkpoint.js';
 import { familyNames, type ChildRecord, type Costs, type FamilyName, type Frontier } from '../checkpoint/frontier.js';
 import type { Manifest } from '../checkpoint/manifest.js';
@@ -89,6 +90,7 @@ export async function searchSession(options: SearchOptions): Promise<SearchRepor
       weights: manifest.files['weights.safetensors'],
       calibration: manifest.files['calibration.safetensors'],
       batch: manifest.calibration.batch,
+      calibrationVersion,
       splits: manifest.dataset.splits,
       engine: evaluator.engine,
     });

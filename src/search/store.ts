@@ -27,6 +27,8 @@ const subjectSchema = z.strictObject({
   calibration: digest,
   /** Crops a calibration batch. */
   batch: z.int().positive(),
+  /** The rule of calibration (`calibrationVersion`). The first had none. */
+  calibrationVersion: z.int().positive().default(1),
   /** Digest of the split indices. */
   splits: digest,
   engine: z.enum(['onnx', 'tensorflow']),
@@ -66,7 +68,7 @@ export class EvaluationStore {
 
   /**
    * Goes on with the evaluations in a folder, or begins.
-   * @throws BignasError SEARCH_MISMATCH where they are of other weights, calibration crops, images or of another engine; SEARCH_INVALID where a line cannot be read
+   * @throws BignasError SEARCH_MISMATCH where they are of other weights, calibration crops or rule of calibration, images or of another engine; SEARCH_INVALID where a line cannot be read
    */
   static async open(folder: string, checkpoint: Pick<Checkpoint, 'manifest'>, subject: EvaluationSubject): Promise<EvaluationStore> {
     await mkdir(join(folder, statisticsFolder), { recursive: true });
@@ -141,7 +143,7 @@ function parse(text: string, path: string, line: number): StoredEvaluation | z.i
 
 function checkSubject(path: string, had: EvaluationSubject, has: EvaluationSubject): void {
   const what: Readonly<Record<keyof EvaluationSubject, string>> = {
-    weights: 'weights', calibration: 'calibration crops', batch: 'calibration batch', splits: 'images', engine: 'engine',
+    weights: 'weights', calibration: 'calibration crops', batch: 'calibration batch', calibrationVersion: 'rule of calibration', splits: 'images', engine: 'engine',
   };
   const other = (Object.keys(what) as (keyof EvaluationSubject)[]).filter((name) => had[name] !== has[name]);
   if (other.length > 0)
