@@ -34,7 +34,9 @@ COPY cli cli
 RUN npm run build && node cli/setup/engine.mjs "--${TENSORFLOW}" && npm prune --omit=dev
 
 FROM node:20-slim AS base
-ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080 BIGNAS_CACHE_FOLDER=/cache
+# What glibc keeps of the memory that runs free, as `npm start` has it (cli/setup/process.mjs).
+ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080 BIGNAS_CACHE_FOLDER=/cache \
+    MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=134217728
 WORKDIR /bignas
 RUN mkdir /cache && chown node:node /cache
 COPY package.json LICENSE ./
@@ -47,7 +49,7 @@ HEALTHCHECK --interval=10s --timeout=3s --start-period=60s \
 CMD ["node", "dist/cli/bignas-serve.js"]
 
 FROM base AS server-tensorflow
-ENV BIGNAS_CACHE=/engine MALLOC_TRIM_THRESHOLD_=16000000000 MALLOC_TOP_PAD_=268435456 MALLOC_MMAP_MAX_=0
+ENV BIGNAS_CACHE=/engine
 COPY --from=engine /engine /engine
 COPY --from=engine /bignas/node_modules node_modules
 COPY --from=engine /bignas/dist dist

@@ -26,9 +26,10 @@ export class BodyRoom {
  * Reads a request's body whole, into memory of its own, so that it can move to a worker. Nothing is decoded or parsed here.
  * A body over the limit is refused as soon as that is known; what still comes of it is thrown away, so that the client can read the
  * answer.
+ * @param aligned offset in the body of what shall lie at a multiple of four bytes in memory: numbers are then read where they lie
  * @throws BignasError BODY_TOO_LARGE, BODY_MALFORMED (cut short), MEDIA_TYPE_UNSUPPORTED (compressed), OVERLOADED (no room)
  */
-export async function readBody(request: IncomingMessage, maxBytes: number, room: BodyRoom): Promise<Uint8Array<ArrayBuffer>> {
+export async function readBody(request: IncomingMessage, maxBytes: number, room: BodyRoom, aligned = 0): Promise<Uint8Array<ArrayBuffer>> {
   const encoding = request.headers['content-encoding'] ?? 'identity';
   if (encoding.toLowerCase() !== 'identity')
     throw new BignasError('MEDIA_TYPE_UNSUPPORTED', `Expected a body without content encoding, got ${shown(encoding)}. Images are compressed already.`);
@@ -61,13 +62,14 @@ export async function readBody(request: IncomingMessage, maxBytes: number, room:
     };
     const end = (): void => {
       done();
-      const body = new Uint8Array(length);
-      let at = 0;
+      const before = (4 - (aligned % 4)) % 4;
+      const body = new Uint8Array(before + length);
+      let at = before;
       for (const chunk of chunks) {
         body.set(chunk, at);
         at += chunk.length;
       }
-      resolve(body);
+      resolve(before === 0 ? body : body.subarray(before));
     };
     const cut = (): void => {
       done();

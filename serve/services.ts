@@ -83,6 +83,8 @@ export interface Services {
 
 /** Bytes of batch-norm statistics that the build worker keeps in memory: some hundred large children. */
 const STATISTICS_BYTES = 64 * 2 ** 20;
+/** Part of the memory for children that what they share, where they begin alike, has while they are calibrated. */
+const PREFIX_PART = 1 / 4;
 
 /**
  * Starts the workers. Resolves when all are ready.
@@ -117,14 +119,16 @@ export async function startServices(opened: Checkpoint, path: string, options: S
     metrics.workerDeaths.inc({ role }, 0);
     return thread;
   };
-  const { threads, workers, cacheBytes: maxBytes, maxImages = 32, maxPixels = 50_000_000, maxBatch = 16, cacheFolder } = options;
+  const { threads, workers, cacheBytes, maxImages = 32, maxPixels = 50_000_000, maxBatch = 16, cacheFolder } = options;
+  const maxBytes = Math.ceil((1 - PREFIX_PART) * cacheBytes);
   const images = Array.from({ length: imageWorkers() }, () => start<ImageRole>('image', () => ({ maxImages, maxPixels }) satisfies ImageWorkerData));
   const buildData = (): BuildWorkerData => ({
     checkpoints: inService.all.map(({ serial, checkpoint }) => ({ serial, checkpoint: sendCheckpoint(checkpoint) })),
     threads,
     folder,
     statisticsBytes: STATISTICS_BYTES,
-    statisticsFolder: cacheFolder === undefined ? undefined : { path: join(cacheFolder, 'statistics'), maxBytes },
+    prefixBytes: Math.ceil(PREFIX_PART * cacheBytes),
+    statisticsFolder: cacheFolder === undefined ? undefined : { path: join(cacheFolder, 'statistics'), maxBytes: cacheBytes },
   });
   const startRun = <M extends Role<M> & RunRole>(role: string, data: () => unknown): Thread<M> =>
     start<M>(role, data, (thread) => {
@@ -149,7 +153,7 @@ export async function startServices(opened: Checkpoint, path: string, options: S
       logger.error({ err: error, cache }, 'a cached value could not be disposed of');
     });
   const children = new Children({ build, run, maxBytes, observer: observer('children'), onBuilt, maxBatch, batchObserver: metrics.batchObserver });
-  const bundles = new Bundles({ build, folder, maxBytes, observer: observer('bundles'), onBuilt });
+  const bundles = new Bundles({ build, folder, maxBytes: cacheBytes, observer: observer('bundles'), onBuilt });
   const all = [...new Set<Thread<ImageRole> | Thread<BuildRole> | Thread<RunRole>>([...images, build, ...run])];
   const close = async (): Promise<void> => {
     await Promise.all(all.map((thread) => thread.close()));
@@ -201,9 +205,11 @@ async function tensorflowThread(choice: (typeof engineChoices)[number], start: (
 /** Device files of NVIDIA's driver, on Linux and on Windows's Linux. */
 const gpuDevices = ['/dev/nvidiactl', '/dev/nvidia0', '/dev/dxg'];
 
-/** Half the processors, up to four: an image of the size that cameras make takes tens of milliseconds of one, its prediction a few. */
+/**
+ * Half the processors, from two to four: an image of the size that cameras make takes tens of milliseconds of one, its prediction a few; and one worker alone waits for its thread pool half of the time.
+ */
 function imageWorkers(): number {
-  return Math.max(1, Math.min(4, Math.floor(availableParallelism() / 2)));
+  return Math.max(2, Math.min(4, Math.floor(availableParallelism() / 2)));
 }
 
 /**

@@ -1,6 +1,7 @@
 /** Who is measured: our server as users start it, and Python's side of the same child. */
 import { execFile, fork, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import type { Load, LoadResult } from './load.js';
@@ -16,9 +17,11 @@ export interface Party {
 }
 
 export async function bignas(args: readonly string[]): Promise<Party> {
-  const child = spawn(process.execPath, [here('../../cli/bignas-serve.js'), '--port', '0', '--no-cache-folder', '--log-level', 'error', ...args], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, HOST: '', PORT: '' } });
+  const child = spawn(process.execPath, [here('../../../cli/setup/start.mjs'), '--port', '0', '--no-cache-folder', '--log-level', 'error', ...args], { stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, HOST: '', PORT: '' } });
   const [, url] = await firstLine(child, /on (http:\S+)/);
-  return { url: url!, pid: child.pid!, stop: () => stopped(child) };
+  // What `npm start` runs in its place.
+  const [server] = (await readFile(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8')).trim().split(' ');
+  return { url: url!, pid: Number(server), stop: () => stopped(child) };
 }
 
 export type PeerKind = 'onnxruntime' | 'torch';

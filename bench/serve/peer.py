@@ -97,10 +97,12 @@ def serve(run, resolution):
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        wbufsize = -1  # head and body leave together: apart, the second waits for the client's delayed acknowledgement
+        disable_nagle_algorithm = True
 
         def do_POST(self):
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            x = numpy.frombuffer(body, numpy.float32).reshape(-1, 3, resolution, resolution)
+            x = numpy.frombuffer(bytearray(body), numpy.float32).reshape(-1, 3, resolution, resolution)
             with turn:
                 answer = run(x).tobytes()
             self.send_response(200)
@@ -108,6 +110,7 @@ def serve(run, resolution):
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
             self.wfile.write(answer)
+            self.wfile.flush()
 
         def log_message(self, *_):
             pass

@@ -29,6 +29,8 @@ export interface BuildWorkerData {
   readonly folder: string;
   /** Bytes of computed statistics that are kept. */
   readonly statisticsBytes: number;
+  /** Bytes that are kept of what children that begin alike share while they are calibrated; at least 1. */
+  readonly prefixBytes: number;
   /** Where computed statistics are kept over restarts; undefined: nowhere. */
   readonly statisticsFolder: { readonly path: string; readonly maxBytes: number } | undefined;
 }
@@ -90,14 +92,11 @@ export interface BuildEngine {
   readonly modelOf: (graph: Graph, weights: SharedWeights, statistics: Statistics, id: string) => Uint8Array;
 }
 
-/** Bytes of what children that begin alike share while they are calibrated: of a large network a batch's activations after its first stages are tens of megabytes. */
-const PREFIX_BYTES = 128 * 2 ** 20;
-
 /** What a build worker answers. */
-export function buildHandlers({ folder, statisticsBytes, statisticsFolder, checkpoints: sent }: BuildWorkerData, held: HeldCheckpoints, { engine, version, modelOf }: BuildEngine): Handlers<BuildRole> {
+export function buildHandlers({ folder, statisticsBytes, prefixBytes, statisticsFolder, checkpoints: sent }: BuildWorkerData, held: HeldCheckpoints, { engine, version, modelOf }: BuildEngine): Handlers<BuildRole> {
   for (const one of sent) held.set(one.serial, receiveCheckpoint(one.checkpoint));
   const kept = statisticsFolder && new StatisticsFolder(statisticsFolder.path, statisticsFolder.maxBytes, `${engine.name}-${version}-${calibrationVersion}`);
-  const prefixes = new PrefixStore(PREFIX_BYTES);
+  const prefixes = new PrefixStore(prefixBytes);
   /** Statistics computed here: a child that left memory is not calibrated again. */
   const computed = new LRUCache<string, Calibrated>({
     maxSize: statisticsBytes,

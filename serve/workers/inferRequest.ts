@@ -102,7 +102,7 @@ function checkSize(value: unknown, name: string): void {
   if (entries > MOST_ENTRIES) throw new BignasError('BODY_MALFORMED', `Expected at most ${MOST_ENTRIES} entries of \`${name}\`, got ${entries}.`);
 }
 
-function tensor({ shape, datatype, parameters: { binary_data_size: size } = {}, data }: z.infer<typeof inputSchema>, behind: Uint8Array, jsonLength: number, limits: InputLimits): AskedInput {
+function tensor({ shape, datatype, parameters: { binary_data_size: size } = {}, data }: z.infer<typeof inputSchema>, behind: Uint8Array<ArrayBuffer>, jsonLength: number, limits: InputLimits): AskedInput {
   if (datatype !== 'FP32') throw invalid(inputName, 'of datatype FP32', datatype);
   const [count, channels, height, width] = shape;
   if (shape.length !== 4 || channels !== 3 || height !== width) throw invalid(inputName, 'of shape [N, 3, R, R]', shape);
@@ -115,9 +115,11 @@ function tensor({ shape, datatype, parameters: { binary_data_size: size } = {}, 
 }
 
 /** Little-endian, as every machine is that this runs on. */
-function floats(bytes: Uint8Array, elements: number): Float32Array<ArrayBuffer> {
+function floats(bytes: Uint8Array<ArrayBuffer>, elements: number): Float32Array<ArrayBuffer> {
   if (bytes.length !== 4 * elements) throw invalid(inputName, `${4 * elements} bytes, as its shape says`, bytes.length);
-  const values = new Float32Array(elements); // of its own: it moves to a worker, and must begin at a multiple of four
+  // Where they lie, as `readBody` has put them: a copy would be as much memory again to collect.
+  if (bytes.byteOffset % 4 === 0) return new Float32Array(bytes.buffer, bytes.byteOffset, elements);
+  const values = new Float32Array(elements);
   new Uint8Array(values.buffer).set(bytes);
   return values;
 }

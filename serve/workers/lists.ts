@@ -35,6 +35,10 @@ export function tensorOf(lists: unknown, name: string, most: number): Tensor {
 
 /** @throws BignasError TENSOR_INVALID where a value is no finite 32-bit number */
 export function checkFinite(data: Float32Array, name: string): void {
+  // A sum is finite where all of its terms are, and nearly always then: looking at each takes several times as long.
+  let sum = 0;
+  for (let i = 0; i < data.length; i++) sum += data[i]!;
+  if (Number.isFinite(sum)) return;
   for (const value of data) finite(value, name);
 }
 

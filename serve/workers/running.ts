@@ -31,6 +31,7 @@ export interface RunRole {
 /** What a run worker answers. */
 export function runHandlers(load: (model: Uint8Array, asked: AskedChild) => Promise<Runnable>): Handlers<RunRole> {
   const children = new Map<number, Runnable>();
+  const together = joiner();
   return {
     async load({ child, model, asked }) {
       children.set(child, await load(model, asked));
@@ -41,13 +42,13 @@ export function runHandlers(load: (model: Uint8Array, asked: AskedChild) => Prom
       if (!runnable) throw new Error(`Child ${child} is not loaded.`);
       const rows = parts.reduce((sum, { count }) => sum + count, 0);
       const size = parts[0]!.data.length / parts[0]!.count;
-      const together = parts.length === 1 ? parts[0]!.data : joined(parts, rows * size);
+      const data = parts.length === 1 ? parts[0]!.data : together(parts, rows * size);
       const runs: { rows: number; seconds: number }[] = [];
       let logits: Float32Array | undefined;
       for (let from = 0; from < rows; from += most) {
         const count = Math.min(most, rows - from);
         const started = performance.now();
-        const answer = await runnable.run({ data: together.subarray(from * size, (from + count) * size), count });
+        const answer = await runnable.run({ data: data.subarray(from * size, (from + count) * size), count });
         runs.push({ rows: count, seconds: (performance.now() - started) / 1000 });
         logits ??= new Float32Array((answer.length / count) * rows);
         logits.set(answer, (answer.length / count) * from);
@@ -69,12 +70,16 @@ export function runHandlers(load: (model: Uint8Array, asked: AskedChild) => Prom
   };
 }
 
-function joined(parts: readonly ClassifyPart[], length: number): Float32Array {
-  const together = new Float32Array(length);
-  let at = 0;
-  for (const { data } of parts) {
-    together.set(data, at);
-    at += data.length;
-  }
-  return together;
+/** Puts parts one after another, into memory that is taken once: the kernel takes longer to hand out new memory than the copy takes. */
+function joiner(): (parts: readonly ClassifyPart[], length: number) => Float32Array {
+  let memory = new Float32Array();
+  return (parts, length) => {
+    if (memory.length < length) memory = new Float32Array(length);
+    let at = 0;
+    for (const { data } of parts) {
+      memory.set(data, at);
+      at += data.length;
+    }
+    return memory.subarray(0, length);
+  };
 }

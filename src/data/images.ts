@@ -36,16 +36,8 @@ export async function decodeImage(bytes: Uint8Array, limits: DecodeLimits = {}):
       { accepted },
     );
   }
-  // `error` refuses what is cut short or damaged; `warning` would also refuse photos with stray bytes, which cameras write.
-  const image = sharp(bytes, { failOn: 'error', limitInputPixels: false });
-  const { width, height } = await image.metadata().catch((error: unknown) => unreadable(format, error));
-  if (width * height > maxPixels) {
-    throw new BignasError(
-      'IMAGE_TOO_LARGE',
-      `Expected an image of at most ${maxPixels} pixels, got ${width}×${height} (${width * height} pixels)`,
-      { maxPixels, width, height },
-    );
-  }
+  // `error` refuses what is cut short or damaged; `warning` would also refuse photos with stray bytes, which cameras write. Pixels are counted in the header, before any memory is taken.
+  const image = sharp(bytes, { failOn: 'error', limitInputPixels: maxPixels });
   const { data, info } = await image
     .autoOrient()
     .flatten({ background: BACKGROUND })
@@ -53,9 +45,22 @@ export async function decodeImage(bytes: Uint8Array, limits: DecodeLimits = {}):
     .timeout({ seconds: TIMEOUT_SECONDS })
     .raw({ depth: 'uchar' })
     .toBuffer({ resolveWithObject: true })
-    .catch((error: unknown) => unreadable(format, error));
+    .catch((error: unknown) => refused(bytes, format, maxPixels, error));
   if (info.channels !== 3) throw new Error(`sharp gave ${info.channels} channels instead of 3`);
   return { pixels: new Uint8Array(data.buffer, data.byteOffset, data.length), height: info.height, width: info.width };
+}
+
+/** Says why: too many pixels, or not to be read at all. */
+async function refused(bytes: Uint8Array, format: string, maxPixels: number, error: unknown): Promise<never> {
+  const { width, height } = await sharp(bytes, { failOn: 'error', limitInputPixels: false })
+    .metadata()
+    .catch(() => unreadable(format, error));
+  if (width * height <= maxPixels) return unreadable(format, error);
+  throw new BignasError(
+    'IMAGE_TOO_LARGE',
+    `Expected an image of at most ${maxPixels} pixels, got ${width}×${height} (${width * height} pixels)`,
+    { maxPixels, width, height },
+  );
 }
 
 function unreadable(format: string, error: unknown): never {
