@@ -127,6 +127,7 @@ test('too many pixels are refused by the header, before they are decoded', async
   const jpeg = await photo().jpeg().toBuffer();
   await decodeImage(jpeg, { maxPixels: WIDTH * HEIGHT });
   await assert.rejects(decodeImage(jpeg, { maxPixels: WIDTH * HEIGHT - 1 }), { code: 'IMAGE_TOO_LARGE', message: /64×48/ });
+  await assert.rejects(decodeImage(jpeg, { maxPixels: 0 }), { code: 'IMAGE_TOO_LARGE' }); // what a request's other images have left
   // A hundred megapixels claimed by the header of a file that has none of them: only the header can have been read.
   const png = await photo().png().toBuffer();
   const header = Buffer.from(png);

@@ -36,6 +36,8 @@ export async function decodeImage(bytes: Uint8Array, limits: DecodeLimits = {}):
       { accepted },
     );
   }
+  const tooLarge = (error: unknown): Promise<never> => refused(bytes, format, maxPixels, error);
+  if (maxPixels < 1) return tooLarge(new Error('no pixels are left')); // to the decoder 0 is no limit
   // `error` refuses what is cut short or damaged; `warning` would also refuse photos with stray bytes, which cameras write. Pixels are counted in the header, before any memory is taken.
   const image = sharp(bytes, { failOn: 'error', limitInputPixels: maxPixels });
   const { data, info } = await image
@@ -45,7 +47,7 @@ export async function decodeImage(bytes: Uint8Array, limits: DecodeLimits = {}):
     .timeout({ seconds: TIMEOUT_SECONDS })
     .raw({ depth: 'uchar' })
     .toBuffer({ resolveWithObject: true })
-    .catch((error: unknown) => refused(bytes, format, maxPixels, error));
+    .catch(tooLarge);
   if (info.channels !== 3) throw new Error(`sharp gave ${info.channels} channels instead of 3`);
   return { pixels: new Uint8Array(data.buffer, data.byteOffset, data.length), height: info.height, width: info.width };
 }
