@@ -1,6 +1,5 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isDeepStrictEqual } from 'node:util';
 import { setImmediate } from 'node:timers/promises';
 import { writeFileAtomic } from '../files/atomic.js';
 import { alone } from '../files/lock.js';
@@ -11,20 +10,20 @@ import type { CalibrationSource } from '../calibrate/calibrate.js';
 import { calibrationCrops } from '../data/calibrationCrops.js';
 import type { Dataset } from '../data/dataset.js';
 import { BignasError } from '../errors.js';
-import { buildGraph, sharedTensors } from '../graph/buildGraph.js';
+import { buildGraph } from '../graph/buildGraph.js';
 import type { Engine } from '../graph/engine.js';
-import { initialWeights } from '../graph/weights.js';
 import { coarseFrontier, coarseGrid, testScores, type MeasuredFrontier } from '../search/coarse.js';
 import { evaluate } from '../search/evaluate.js';
 import { frontierOf, recordOf } from '../search/family.js';
 import { biggest, formatArchitecture, smallest } from '../space/architecture.js';
-import { spaceDigest, type SearchSpace } from '../space/space.js';
+import type { SearchSpace } from '../space/space.js';
+import { begin, beginning, type Begun } from './begin.js';
 import type { TrainingContext } from './part.js';
 import { drawSeed, maxRollbacks, NotFinite } from './divergence.js';
-import { recipeChanges, type Recipe } from './recipe.js';
+import type { Recipe } from './recipe.js';
 import { localReplica, processReplicas, type Replicas } from './replicas.js';
-import { initialState, type TrainingState } from './rmsprop.js';
-import { bestStep, hasRun, nameBest, resumeRun, saveStep, type EvaluatedStep } from './runFolder.js';
+import type { TrainingState } from './rmsprop.js';
+import { hasRun, nameBest, resumeRun, saveStep, type EvaluatedStep } from './runFolder.js';
 import { epochsAt, manifestOf, recordIn, type RunRecord } from './runManifest.js';
 import { train } from './trainer.js';
 import type { SessionReporter } from './watch/events.js';
@@ -88,17 +87,6 @@ export async function runSession(options: SessionOptions): Promise<string | unde
     const mend = ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(code) ? 'Make room there' : 'Mend that, or give another --output';
     throw new BignasError('OPTION_INVALID', `The run in ${output} cannot be written: ${message}. ${mend}; then --resume goes on from the last checkpoint.`, {}, { cause: error });
   }
-}
-
-/** A run as its folder has it, or at its beginning. */
-interface Begun {
-  readonly state: TrainingState;
-  readonly record: RunRecord;
-  readonly best: EvaluatedStep | undefined;
-  /** Whether the state is on disk. */
-  readonly saved: boolean;
-  /** Whether the record is not. */
-  readonly changed: boolean;
 }
 
 /** A run's way from the step where it stands to its end. */
@@ -291,47 +279,6 @@ function unmeasured(space: SearchSpace): MeasuredFrontier {
 async function calibrationSource({ dataset, recipe, calibrationImages }: SessionOptions): Promise<CalibrationSource> {
   const { crops, indices } = await calibrationCrops(dataset.splits.train, calibrationImages, recipe.seed);
   return { crops: { crops, count: indices.length }, preprocessing: dataset.preprocessing, batch: calibrationBatch };
-}
-
-function beginning({ space, recipe }: SessionOptions): TrainingState {
-  return initialState(initialWeights(sharedTensors(space), recipe.seed, recipe.initialisation));
-}
-
-/** The run's beginning, or the run in the folder. Never overwrites a run by accident. */
-async function begin(options: SessionOptions): Promise<Begun> {
-  const { space, dataset, recipe, output, resume, changeRecipe = false, report } = options;
-  const exists = await hasRun(output);
-  if (exists && !resume)
-    throw new BignasError('OPTION_INVALID', `The folder ${output} holds a run already. Go on with it by --resume, or give another --output.`);
-  if (!exists) {
-    if (resume) report.line(`The folder ${output} holds no run yet: starting one.`);
-    const record = { recipeChanges: [], rollbacks: [], measured: undefined };
-    return { state: beginning(options), record, best: undefined, saved: false, changed: false };
-  }
-  const { manifest, recipe: old, state } = await resumeRun(output);
-  const mismatch = (what: string): BignasError => new BignasError('RESUME_MISMATCH', `The run in ${output} ${what}, or give another --output.`);
-  for (const [what, had, has] of [
-    ['search space', spaceDigest(manifest.space), spaceDigest(space)],
-    ['set of training images', manifest.dataset.splits, dataset.digest],
-  ])
-    if (had !== has) throw mismatch(`has another ${what}. Resume with the --space and --data it was started with`);
-  if (!isDeepStrictEqual(manifest.preprocessing, dataset.preprocessing))
-    throw mismatch(`cuts its images to ${manifest.preprocessing.crop} pixels, asked for ${dataset.preprocessing.crop}. Resume with the --crop it was started with`);
-  const changes = recipeChanges(old, recipe);
-  const changed = changes.length > 0;
-  const list = changes.map(({ option, from, to }) => `${option}: the run has ${String(from)}, asked for ${String(to)}`);
-  if (changed && !changeRecipe)
-    throw mismatch(`has another recipe:\n  ${list.join('\n  ')}\nResume with the options it was started with, change them for the rest of it by --change-recipe`);
-  if (changes.some(({ option }) => option === 'initialisation')) throw mismatch('began from other weights, which no option changes any more. Leave --initialisation as it was');
-  if (recipe.steps < state.step) throw mismatch(`has done ${state.step} steps, asked for ${recipe.steps}. Ask for as many at least`);
-  const record = recordIn(manifest.training);
-  return {
-    state,
-    record: changed ? { ...record, recipeChanges: [...record.recipeChanges, { step: state.step, changes }] } : record,
-    best: await bestStep(output),
-    saved: true,
-    changed,
-  };
 }
 
 /** The best step is the one with the highest mean accuracy of the biggest and the smallest child; of equal ones the first. */
