@@ -4,7 +4,7 @@
 # With TensorFlow beside it, for machines with an NVIDIA GPU (`--build-arg TENSORFLOW=cpu` for those without):
 #   docker build -t bignas-tensorflow --target server-tensorflow .
 #   docker run --rm --gpus all -p 8080:8080 bignas-tensorflow
-FROM node:20-slim AS build
+FROM node:20-bookworm AS compiled
 WORKDIR /bignas
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --include=dev
@@ -13,25 +13,20 @@ COPY src src
 COPY serve serve
 COPY cli cli
 RUN npm run build
+
 # The compiler needs TensorFlow's types; the server needs neither, nor ONNX Runtime for other systems and processors.
+FROM compiled AS build
 RUN npm prune --omit=dev \
  && rm -rf node_modules/@tensorflow dist/.tsbuildinfo \
  && find node_modules/onnxruntime-node/bin -mindepth 2 -maxdepth 2 -type d ! -name linux -exec rm -rf {} + \
  && find node_modules/onnxruntime-node/bin -mindepth 3 -maxdepth 3 -type d ! -name "$(node -p process.arch)" -exec rm -rf {} +
 
 # TensorFlow's library lies in /engine, where the addon that is built here looks for it.
-FROM node:20-bookworm AS engine
+FROM compiled AS engine
 ARG TENSORFLOW=gpu
 ENV BIGNAS_CACHE=/engine
 RUN apt-get update && apt-get install -y --no-install-recommends python3-pip && rm -rf /var/lib/apt/lists/*
-WORKDIR /bignas
-COPY package.json package-lock.json .npmrc ./
-RUN npm ci --include=dev
-COPY tsconfig.json ./
-COPY src src
-COPY serve serve
-COPY cli cli
-RUN npm run build && node cli/setup/engine.mjs "--${TENSORFLOW}" && npm prune --omit=dev
+RUN node cli/setup/engine.mjs "--${TENSORFLOW}" && npm prune --omit=dev
 
 FROM node:20-slim AS base
 # What glibc keeps of the memory that runs free, as `npm start` has it (cli/setup/process.mjs).
