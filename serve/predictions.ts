@@ -7,6 +7,7 @@ import { childInTime } from './deadlines.js';
 import { nameLabel, type Metrics } from './metrics.js';
 import { childOf, deadlineOf, type ChosenChild, type DeadlineQuery } from './schemas.js';
 import type { Served } from './served.js';
+import { buffersOf } from './workers/asked.js';
 import type { ImageRole, PreparedImages, SentImages } from './workers/image.js';
 import type { Answer } from './workers/running.js';
 import { leastLoaded, type Thread } from './workers/thread.js';
@@ -134,7 +135,7 @@ export class Predictions {
       return { ...images, files: [], seconds: 0 };
     }
     const { preprocessing } = served.checkpoint.manifest;
-    const transfer = 'body' in input.sent ? [input.sent.body.buffer] : [...new Set(input.sent.images.map(({ buffer }) => buffer))];
+    const transfer = 'body' in input.sent ? [input.sent.body.buffer] : buffersOf(input.sent);
     return leastLoaded(this.images).call('prepare', { sent: input.sent, resolution, preprocessing }, { transfer, signal });
   }
 }

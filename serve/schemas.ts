@@ -6,7 +6,7 @@ import type { DeadlineAsked } from './deadlines.js';
 import { frontierOnDevice } from '../src/search/devices.js';
 import { BignasError, shown } from '../src/errors.js';
 import { childWithin, parseBound, parseSeconds } from '../src/search/budget.js';
-import { findArchitecture, isFamilyName } from '../src/search/find.js';
+import { isFamilyName } from '../src/search/find.js';
 import type { ChildDescription } from '../src/bundle/child.js';
 import type { Served } from './served.js';
 import { parseJson } from './json.js';
@@ -103,7 +103,7 @@ export function childOf(served: Served, query: ChildQuery, { table, resolution }
       throw new BignasError('PARAMETER_INVALID', `Expected either \`arch\` or a budget, got \`arch\` and ${given.map((name) => `\`${name}\``).join(', ')}.`, {
         parameter: 'arch',
       });
-    const child = describe(findArchitecture(manifest.space, checkpoint.frontier, query.arch));
+    const child = served.find(query.arch);
     // A child of two names has the one that it was asked by.
     return { child: isFamilyName(query.arch) ? { ...child, name: query.arch } : child, choice: 'asked for' };
   }

@@ -3,6 +3,7 @@ import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
 import type { Frontier } from '../src/checkpoint/frontier.js';
 import type { LatencyTable } from '../src/cost/latency.js';
 import { describeChild, type ChildDescription } from '../src/bundle/child.js';
+import { findArchitecture } from '../src/search/find.js';
 import { frontierOnDevice } from '../src/search/devices.js';
 import { formatArchitecture, parseArchitecture, type Architecture } from '../src/space/architecture.js';
 
@@ -14,6 +15,11 @@ export interface Served {
   readonly checkpoint: Checkpoint;
   /** The frontier with a device's latencies, by the device's name. */
   readonly devices: ReadonlyMap<string, Frontier>;
+  /**
+   * The child that a text of a client means: a name, an id or an architecture. A text is read once.
+   * @throws what `findArchitecture` throws
+   */
+  readonly find: (text: string) => ChildDescription;
   /** A child of its space. Counting the costs of one that the frontier lacks takes a moment, so the latest ones are kept. */
   readonly describe: (architecture: Architecture | string) => ChildDescription;
   /** Ids of children whose statistics were computed, or found on disk: building them takes a moment. */
@@ -39,7 +45,13 @@ export function served(serial: number, checkpoint: Checkpoint, latencyTables: re
     if (!description) descriptions.set(text, (description = describeChild(checkpoint, parseArchitecture(space, text))));
     return description;
   };
-  return { serial, checkpoint, devices, describe, calibrated: new LRUCache({ max: CALIBRATED }) };
+  const found = new LRUCache<string, ChildDescription>({ max: DESCRIPTIONS });
+  const find = (text: string): ChildDescription => {
+    let child = found.get(text);
+    if (!child) found.set(text, (child = describe(findArchitecture(space, checkpoint.frontier, text))));
+    return child;
+  };
+  return { serial, checkpoint, devices, find, describe, calibrated: new LRUCache({ max: CALIBRATED }) };
 }
 
 /** Which checkpoint new requests get; an old one lives until its last request has been answered. */

@@ -60,8 +60,7 @@ export class StatisticsFolder {
   async write(checkpoint: Checkpoint, child: KeptChild, statistics: Statistics): Promise<void> {
     const content = encodeSafetensors(statisticsTensors(new Map([[child.id, statistics]])));
     await mkdir(this.folder, { recursive: true });
-    if (this.#bytes === undefined) await this.#prune(content.length);
-    else if (this.#bytes + content.length > this.maxBytes) await this.#prune(content.length);
+    if (this.#bytes === undefined || this.#bytes + HEAD + content.length > this.maxBytes) await this.#prune(HEAD + content.length);
     await writeFileAtomic(this.#path(checkpoint, child), Buffer.concat([Buffer.from(head(content), 'latin1'), content]));
     this.#bytes! += HEAD + content.length;
   }

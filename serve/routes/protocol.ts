@@ -2,7 +2,6 @@
 import type { Request, RequestHandler, Response } from 'express';
 import { BignasError } from '../../src/errors.js';
 import type { ChildDescription } from '../../src/bundle/child.js';
-import { findArchitecture } from '../../src/search/find.js';
 import { readBody } from '../body.js';
 import type { Predicted } from '../predictions.js';
 import { choiceQuery, parseQuery, type DeadlineQuery } from '../schemas.js';
@@ -34,7 +33,7 @@ function namedChild(served: Served, model: string, version: string = onlyVersion
   if (model !== anyChild && version !== onlyVersion) throw unknown(`Expected version ${onlyVersion} of ${model}, the only one`, version);
   if (arch === undefined) return {};
   try {
-    findArchitecture(served.checkpoint.manifest.space, served.checkpoint.frontier, arch);
+    served.find(arch);
   } catch (error) {
     throw new BignasError('MODEL_UNKNOWN', `Expected the model ${anyChild}, or an architecture. ${(error as Error).message}`, {}, { cause: error });
   }
@@ -43,8 +42,7 @@ function namedChild(served: Served, model: string, version: string = onlyVersion
 
 /** The child that a model's metadata are of: the named one, or the most accurate. */
 export function describedChild(served: Served, asked: { readonly arch?: string }): ChildDescription {
-  const { family } = served.checkpoint.frontier;
-  return served.describe(asked.arch === undefined ? family.biggest.architecture : findArchitecture(served.checkpoint.manifest.space, served.checkpoint.frontier, asked.arch));
+  return served.find(asked.arch ?? 'biggest');
 }
 
 /**

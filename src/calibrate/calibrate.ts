@@ -65,7 +65,7 @@ export async function calibrateOn(
   const segments = segmentsOf(graph);
   const digests = prefixes && digestsOf(segments, [prefixes.context, engine.name]);
   /** Opened when first needed: a child whose beginning is known needs only the rest. */
-  const open = segments.map((segment) => lazily(() => engine.calibrationSegment(segment, weights)));
+  const open = segments.map((segment, i) => lazily(() => engine.calibrationSegment(segment, weights, { last: i === segments.length - 1 })));
   const parts: { size: number; statistics: Statistics }[] = [];
   const result = (): Calibration => ({ statistics: ordered(graph, pooledStatistics(parts)), images: parts.reduce((sum, { size }) => sum + size, 0) });
   try {
@@ -79,9 +79,10 @@ export async function calibrateOn(
         signal?.throwIfAborted();
         const segment = await open[i]!.value();
         const ran = await segment.run({ data: output, count: batch.count });
-        output = ran.output;
         statistics = new Map([...statistics, ...ran.statistics]);
-        if (prefixes && i < segments.length - 1) prefixes.store.set(keyOf(i), { output, statistics });
+        if (!ran.output) break; // the last one
+        output = ran.output;
+        prefixes?.store.set(keyOf(i), { output, statistics });
       }
       parts.push({ size: batch.count, statistics });
       if (parts.length >= LEAST_BATCHES && standardError(parts) <= tolerance) return result();

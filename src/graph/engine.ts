@@ -20,9 +20,9 @@ export interface Runnable {
 export interface CalibrationSegment {
   /**
    * @param batch the segment's input, [count, channels, height, width]
-   * @returns its output, [count, channels, height, width], and the statistics of its batch norms on this batch. The same bits for the same input
+   * @returns its output, [count, channels, height, width], of the last segment undefined, and the statistics of its batch norms on this batch. The same bits for the same input
    */
-  run(batch: Batch): Promise<{ readonly output: Float32Array; readonly statistics: Statistics }>;
+  run(batch: Batch): Promise<{ readonly output: Float32Array | undefined; readonly statistics: Statistics }>;
   dispose(): Promise<void>;
 }
 
@@ -36,6 +36,7 @@ export interface Engine {
   /**
    * Makes a part of a child ready for calibration: every batch norm uses its batch's own mean and biased variance, as in training.
    * @param segment from an input to the node whose output the next part reads
+   * @param options `last`: no part reads it
    */
-  calibrationSegment(segment: Graph, weights: SharedWeights): Promise<CalibrationSegment>;
+  calibrationSegment(segment: Graph, weights: SharedWeights, options: { readonly last: boolean }): Promise<CalibrationSegment>;
 }

@@ -13,19 +13,21 @@ export const OUTPUT = 'output';
 
 /**
  * A part of a child whose every batch norm uses the mean and biased variance of the batch itself, as in training, and returns them:
- * `input` float32 [N, channels, height, width], outputs `<batch norm>/mean` and `<batch norm>/variance`, each [channels], and `output`, that of the last node. Only for
+ * `input` float32 [N, channels, height, width], outputs `<batch norm>/mean` and `<batch norm>/variance`, each [channels], and `output`, that of the last node, unless nothing reads it (`last`). Only for
  * calibration.
  */
-export function calibrationModel(segment: Graph, weights: SharedWeights): Uint8Array {
+export function calibrationModel(segment: Graph, weights: SharedWeights, { last }: { readonly last: boolean }): Uint8Array {
   const [height, width, channels] = segment.nodes[0]!.shape as [number, number, number];
-  const last = segment.nodes.at(-1)!;
   const b = new OnnxBuilder();
-  b.node('Identity', OUTPUT, [emitGraph(b, segment, weights, batchStatistics(weights))]);
+  const end = emitGraph(b, segment, weights, batchStatistics(weights));
   const statistics = batchNorms(segment).flatMap(({ name, shape }) =>
     [meanOf(name), varianceOf(name)].map((output) => floatValue(output, [{ dimValue: shape.at(-1)! }])),
   );
-  const [outHeight, outWidth, outChannels] = last.shape as [number, number, number];
-  return b.build([batchOf(INPUT, [channels, height, width])], [...statistics, batchOf(OUTPUT, [outChannels, outHeight, outWidth])]);
+  const input = batchOf(INPUT, [channels, height, width]);
+  if (last) return b.build([input], statistics);
+  b.node('Identity', OUTPUT, [end]);
+  const [outHeight, outWidth, outChannels] = segment.nodes.at(-1)!.shape as [number, number, number];
+  return b.build([input], [...statistics, batchOf(OUTPUT, [outChannels, outHeight, outWidth])]);
 }
 
 function batchStatistics(weights: SharedWeights): Normalisation {

@@ -23,8 +23,8 @@ export function onnxEngine({ threads = availableParallelism() }: OnnxOptions = {
       return loadModel(onnxModel(graph, weights, statistics), threads);
     },
 
-    async calibrationSegment(segment, weights) {
-      const session = await createSession(calibrationModel(segment, weights), threads, { keepMemory: false, spinning: true });
+    async calibrationSegment(segment, weights, { last }) {
+      const session = await createSession(calibrationModel(segment, weights, { last }), threads);
       return {
         async run(batch) {
           const outputs = await session.run(feed(session, batch));
@@ -32,7 +32,7 @@ export function onnxEngine({ threads = availableParallelism() }: OnnxOptions = {
             name,
             { mean: values(outputs, meanOf(name)), variance: values(outputs, varianceOf(name)) },
           ]);
-          return { output: values(outputs, OUTPUT), statistics: new Map(statistics) };
+          return { output: last ? undefined : values(outputs, OUTPUT), statistics: new Map(statistics) };
         },
         dispose: () => session.release(),
       };
@@ -45,7 +45,7 @@ export function onnxEngine({ threads = availableParallelism() }: OnnxOptions = {
  * @param threads that one run may use. Default: as many as the machine runs at once.
  */
 export async function loadModel(bytes: Uint8Array, threads = availableParallelism()): Promise<Runnable> {
-  const session = await createSession(bytes, threads, { keepMemory: false, spinning: true });
+  const session = await createSession(bytes, threads, { spinning: true });
   return {
     async run(batch) {
       return values(await session.run(feed(session, batch), [LOGITS]), LOGITS);
@@ -55,17 +55,16 @@ export async function loadModel(bytes: Uint8Array, threads = availableParallelis
 }
 
 /**
- * @param profile beginning of the path of a file that gets the times of all nodes, when the session ends its profiling
+ * No session keeps memory of its own between runs (an arena): a child near 650 MFLOPs would hold 650 MB for good after one batch of 32, against 20, and many sessions live side by side. glibc keeps it for all of
+ * them instead (SERVER_ENVIRONMENT in cli/setup/process.mjs).
  * @param spinning whether threads that wait within a run do so without sleeping, which makes runs on few cores up to twice as fast; between runs they always sleep. It takes the processor from
- * others that run meanwhile
- * @param keepMemory whether the session keeps the memory of its largest run. That makes large batches 10 to 25 % faster and single
- * images no faster. A child near 650 MFLOPs holds 650 MB for good after one batch of 32, against 20: too much where many sessions
- * live side by side.
+ * others that run meanwhile, so it is for what a client waits for
+ * @param profile beginning of the path of a file that gets the times of all nodes, when the session ends its profiling
  */
 export function createSession(
   bytes: Uint8Array,
   threads: number,
-  { keepMemory, spinning = false, profile }: { readonly keepMemory: boolean; readonly spinning?: boolean; readonly profile?: string },
+  { spinning = false, profile }: { readonly spinning?: boolean; readonly profile?: string } = {},
 ): Promise<InferenceSession> {
   return InferenceSession.create(unshared(bytes), {
     executionProviders: ['cpu'],
@@ -73,7 +72,7 @@ export function createSession(
     executionMode: 'sequential',
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
-    enableCpuMemArena: keepMemory,
+    enableCpuMemArena: false,
     extra: { session: { intra_op: { allow_spinning: spinning ? '1' : '0' }, force_spinning_stop: '1' } },
     ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
   });

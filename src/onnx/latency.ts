@@ -108,7 +108,7 @@ async function timed(session: InferenceSession, graph: Graph, runs: number): Pro
 }
 
 function sessionOf(graph: Graph, threads: number, profile?: string): Promise<InferenceSession> {
-  return createSession(anyModel(graph), threads, { keepMemory: false, ...(profile !== undefined && { profile }) });
+  return createSession(anyModel(graph), threads, profile === undefined ? {} : { profile });
 }
 
 /** The child with weights that keep its activations of ordinary size: denormal numbers would be slow. */

@@ -1,5 +1,4 @@
-import type { ChildRecord, CostName, Frontier } from '../checkpoint/frontier.js';
-import { frontierChildren } from '../checkpoint/checkpoint.js';
+import type { ChildRecord, CostName } from '../checkpoint/frontier.js';
 
 /** Upper bounds on a child's cost; absent ones do not bound. */
 export type Budget = Readonly<Partial<Record<CostName, number>>>;
@@ -16,10 +15,6 @@ export function fits(child: ChildRecord, budget: Budget): boolean {
 }
 
 /** The most accurate child of the frontier within every bound, or undefined where none fits. */
-export function bestWithin(frontier: Frontier, budget: Budget): ChildRecord | undefined {
-  return bestOf(frontierChildren(frontier), budget);
-}
-
 export function bestOf(children: readonly ChildRecord[], budget: Budget): ChildRecord | undefined {
   return children.filter((child) => fits(child, budget)).sort(byAccuracy)[0];
 }

@@ -37,10 +37,10 @@ export const tensorflowEngine: Engine = {
     });
   },
 
-  calibrationSegment(segment, weights) {
+  calibrationSegment(segment, weights, { last }) {
     const tensors = parameterTensors(segment, weights);
     return Promise.resolve({
-      run: (batch) => calibrationRun(segment, tensors, batch),
+      run: (batch) => calibrationRun(segment, tensors, batch, last),
       dispose: () => {
         tf.dispose([...tensors.values()]);
         return Promise.resolve();
@@ -49,10 +49,10 @@ export const tensorflowEngine: Engine = {
   },
 };
 
-/** A segment's output on one batch, and every batch norm's mean and biased variance, each normalised by its own. */
-async function calibrationRun(segment: Graph, tensors: ReadonlyMap<Parameter, Tensor>, batch: Batch): Promise<{ output: Float32Array; statistics: Statistics }> {
+/** A segment's output on one batch, unless it is the last one, and every batch norm's mean and biased variance, each normalised by its own. */
+async function calibrationRun(segment: Graph, tensors: ReadonlyMap<Parameter, Tensor>, batch: Batch, last: boolean): Promise<{ output: Float32Array | undefined; statistics: Statistics }> {
   const moments = new Map<string, { mean: Tensor; variance: Tensor }>();
-  const last = tf.tidy(() => {
+  const end = tf.tidy(() => {
     const output = forward(segment, lookUp(tensors), input(segment, batch), {
       batchNorm: ({ name, epsilon }, x, gamma, beta, activation) => {
         const { mean, variance } = tf.moments(x, [0, 1, 2]);
@@ -60,10 +60,10 @@ async function calibrationRun(segment: Graph, tensors: ReadonlyMap<Parameter, Te
         return activated(tf.batchNorm4d(x, mean as Tensor1D, variance as Tensor1D, beta, gamma, epsilon), activation);
       },
     });
-    return tf.transpose(output as Tensor as Tensor4D, [0, 3, 1, 2]);
+    return last ? undefined : tf.transpose(output as Tensor as Tensor4D, [0, 3, 1, 2]);
   });
-  const output = (await last.data()) as Float32Array;
-  last.dispose();
+  const output = (await end?.data()) as Float32Array | undefined;
+  end?.dispose();
   const statistics = new Map<string, ChannelStatistics>();
   for (const [name, { mean, variance }] of moments) {
     statistics.set(name, { mean: (await mean.data()) as Float32Array, variance: (await variance.data()) as Float32Array });

@@ -5,10 +5,10 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { after, before, test } from 'node:test';
 import { Worker } from 'node:worker_threads';
 import type { RunningServer } from '../../serve/server.js';
-import type { Checkpoint } from '../../src/checkpoint/checkpoint.js';
+import { frontierChildren, type Checkpoint } from '../../src/checkpoint/checkpoint.js';
 import { flops } from '../../src/cost/cost.js';
 import { buildGraph } from '../../src/graph/buildGraph.js';
-import { bestWithin } from '../../src/search/select.js';
+import { bestOf } from '../../src/search/select.js';
 import { formatArchitecture } from '../../src/space/architecture.js';
 import { imagenet } from '../../src/space/presets/imagenet.js';
 import { sampleArchitecture } from '../../src/space/sample.js';
@@ -91,7 +91,7 @@ test('a calibration holds up no prediction of a child that is there', async (t) 
 });
 
 test('GET /slice?flops=600M gives the most accurate child that fits', async () => {
-  const expected = bestWithin(checkpoint.frontier, { flops: 600e6 })!;
+  const expected = bestOf(frontierChildren(checkpoint.frontier), { flops: 600e6 })!;
   const others = checkpoint.frontier.front.filter(({ costs }) => costs.flops.value > 600e6);
   assert.ok(others.length > 0, 'the bound must bind');
   const response = await fetch(`${server.url}/slice?flops=600M`);

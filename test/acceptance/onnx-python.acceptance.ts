@@ -89,7 +89,7 @@ async function write(space: SearchSpace, architecture: Architecture, i: number) 
   const target = join(folder, String(i));
   mkdirSync(target);
   writeFileSync(join(target, 'model.onnx'), bytes);
-  writeFileSync(join(target, 'calibration.onnx'), calibrationModel(graph, weights));
+  writeFileSync(join(target, 'calibration.onnx'), calibrationModel(graph, weights, { last: true }));
   const input = Buffer.alloc(batch.data.length * 4);
   batch.data.forEach((value, at) => input.writeFloatLE(value, at * 4));
   writeFileSync(join(target, 'input.bin'), input);
