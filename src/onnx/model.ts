@@ -1,10 +1,9 @@
-import { foldableBatchNorms } from '../graph/folding.js';
+import { foldableBatchNorms, foldedConvolutions } from '../graph/folding.js';
 import type { Graph } from '../graph/graph.js';
 import { checkStatistics, type Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { OnnxBuilder, type ModelOptions } from './builder.js';
 import { emitGraph, INPUT, type Normalisation } from './emit.js';
-import { foldBatchNorm } from './fold.js';
 import { batchOf, floatAttribute } from './proto.js';
 
 /** Name of the outputs: logits and their softmax, both [N, classes]. */
@@ -33,11 +32,7 @@ export function onnxModel(graph: Graph, weights: SharedWeights, statistics: Stat
 function folded(graph: Graph, weights: SharedWeights, statistics: Statistics): Normalisation {
   const foldable = foldableBatchNorms(graph);
   return {
-    convolution(node) {
-      const kernel = weights.gather(node.kernel);
-      const batchNorm = foldable.get(node.name);
-      return batchNorm ? foldBatchNorm(kernel, batchNorm, weights, statistics.get(batchNorm.name)!) : { kernel };
-    },
+    convolution: foldedConvolutions(graph, weights, statistics),
     batchNorm(b, node, x) {
       if (foldable.has(node.input)) return x;
       const { mean, variance } = statistics.get(node.name)!;

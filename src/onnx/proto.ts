@@ -1,5 +1,5 @@
-import { endianness } from 'node:os';
-import protobuf from 'protobufjs/light.js';
+import { littleEndian } from '../encoding/littleEndian.js';
+import { encodeMessage, message, type Message } from '../encoding/wire.js';
 
 /**
  * The part of ONNX's file format that bignas writes (onnx.proto3, names in camel case). Fields are written in the order of their
@@ -11,7 +11,7 @@ export const IR_VERSION = 8;
 export const OPSET = 17;
 
 /** TensorProto.DataType */
-export const DataType = { float: 1, int64: 7 } as const;
+export const DataType = { float: 1, uint8: 2, int8: 3, int32: 6, int64: 7, float16: 10, double: 11 } as const;
 export type DataType = (typeof DataType)[keyof typeof DataType];
 
 export interface TensorProto {
@@ -68,58 +68,40 @@ export interface ModelProto {
   readonly metadataProps: readonly { readonly key: string; readonly value: string }[];
 }
 
-type Rule = 'optional' | 'repeated';
-
-/** A message type: its fields as [name, number, type, rule]. */
-function message(...fields: readonly (readonly [string, number, string, Rule?])[]): protobuf.IType {
-  return { fields: Object.fromEntries(fields.map(([name, id, type, rule = 'optional']) => [name, { id, type, rule }])) };
-}
-
-const root = protobuf.Root.fromJSON({
-  nested: {
-    ModelProto: message(
-      ['irVersion', 1, 'int64'],
-      ['producerName', 2, 'string'],
-      ['graph', 7, 'GraphProto'],
-      ['opsetImport', 8, 'OperatorSetIdProto', 'repeated'],
-      ['metadataProps', 14, 'StringStringEntryProto', 'repeated'],
-    ),
-    GraphProto: message(
-      ['node', 1, 'NodeProto', 'repeated'],
-      ['name', 2, 'string'],
-      ['initializer', 5, 'TensorProto', 'repeated'],
-      ['input', 11, 'ValueInfoProto', 'repeated'],
-      ['output', 12, 'ValueInfoProto', 'repeated'],
-    ),
-    NodeProto: message(
-      ['input', 1, 'string', 'repeated'],
-      ['output', 2, 'string', 'repeated'],
-      ['name', 3, 'string'],
-      ['opType', 4, 'string'],
-      ['attribute', 5, 'AttributeProto', 'repeated'],
-    ),
-    AttributeProto: message(
-      ['name', 1, 'string'],
-      ['f', 2, 'float'],
-      ['i', 3, 'int64'],
-      ['ints', 8, 'int64', 'repeated'],
-      ['type', 20, 'int32'],
-    ),
-    TensorProto: message(['dims', 1, 'int64', 'repeated'], ['dataType', 2, 'int32'], ['name', 8, 'string'], ['rawData', 9, 'bytes']),
-    ValueInfoProto: message(['name', 1, 'string'], ['type', 2, 'TypeProto']),
-    TypeProto: message(['tensorType', 1, 'TensorTypeProto']),
-    TensorTypeProto: message(['elemType', 1, 'int32'], ['shape', 2, 'TensorShapeProto']),
-    TensorShapeProto: message(['dim', 1, 'DimensionProto', 'repeated']),
-    DimensionProto: message(['dimValue', 1, 'int64'], ['dimParam', 2, 'string']),
-    OperatorSetIdProto: message(['domain', 1, 'string'], ['version', 2, 'int64']),
-    StringStringEntryProto: message(['key', 1, 'string'], ['value', 2, 'string']),
-  },
-});
-const modelType = root.lookupType('ModelProto');
+const stringStringEntry = message(['key', 1, 'string'], ['value', 2, 'string']);
+const operatorSetId = message(['domain', 1, 'string'], ['version', 2, 'int']);
+const dimension = message(['dimValue', 1, 'int'], ['dimParam', 2, 'string']);
+const tensorShape = message(['dim', 1, () => dimension, 'repeated']);
+const tensorType = message(['elemType', 1, 'int'], ['shape', 2, () => tensorShape]);
+const typeProto = message(['tensorType', 1, () => tensorType]);
+const valueInfo = message(['name', 1, 'string'], ['type', 2, () => typeProto]);
+const tensor = message(['dims', 1, 'int', 'repeated'], ['dataType', 2, 'int'], ['name', 8, 'string'], ['rawData', 9, 'bytes']);
+const attribute = message(['name', 1, 'string'], ['f', 2, 'float'], ['i', 3, 'int'], ['ints', 8, 'int', 'repeated'], ['type', 20, 'int']);
+const node = message(
+  ['input', 1, 'string', 'repeated'],
+  ['output', 2, 'string', 'repeated'],
+  ['name', 3, 'string'],
+  ['opType', 4, 'string'],
+  ['attribute', 5, () => attribute, 'repeated'],
+);
+const graph = message(
+  ['node', 1, () => node, 'repeated'],
+  ['name', 2, 'string'],
+  ['initializer', 5, () => tensor, 'repeated'],
+  ['input', 11, () => valueInfo, 'repeated'],
+  ['output', 12, () => valueInfo, 'repeated'],
+);
+const model: Message = message(
+  ['irVersion', 1, 'int'],
+  ['producerName', 2, 'string'],
+  ['graph', 7, () => graph],
+  ['opsetImport', 8, () => operatorSetId, 'repeated'],
+  ['metadataProps', 14, () => stringStringEntry, 'repeated'],
+);
 
 /** The bytes of an .onnx file. */
-export function encodeModel(model: ModelProto): Uint8Array {
-  return modelType.encode(model).finish();
+export function encodeModel(value: ModelProto): Uint8Array {
+  return encodeMessage(model, value);
 }
 
 export function floatAttribute(name: string, f: number): AttributeProto {
@@ -151,12 +133,4 @@ export function batchOf(name: string, shape: readonly number[]): ValueInfoProto 
 
 export function floatValue(name: string, dim: readonly DimensionProto[]): ValueInfoProto {
   return { name, type: { tensorType: { elemType: DataType.float, shape: { dim } } } };
-}
-
-/** The bytes of an array, without a copy where the machine is little-endian. */
-function littleEndian(values: Float32Array | BigInt64Array): Uint8Array {
-  const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);
-  if (endianness() === 'LE') return bytes;
-  const swapped = Buffer.from(bytes);
-  return values.BYTES_PER_ELEMENT === 8 ? swapped.swap64() : swapped.swap32();
 }
