@@ -1,7 +1,7 @@
 import type { Logger } from 'pino';
 import type { ChildDescription } from '../src/bundle/child.js';
 import { BignasError } from '../src/errors.js';
-import { spaceDigest } from '../src/space/space.js';
+import { spaceDigest } from '../src/space/identity.js';
 import type { Children } from './children.js';
 import type { Metrics } from './metrics.js';
 import { nextSerial, served, type InService, type Served } from './served.js';

@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import {
-  bicubic, denseResizeMatrix, fixedCrop, normalisedBatch, preprocessingSchema, resizeImage, resizeMatrix, type Preprocessing,
-} from '../src/data/preprocess.js';
+import { bicubic, fixedCrop, normalisedBatch, preprocessingSchema, type Preprocessing } from '../src/data/preprocess.js';
+import { denseResizeMatrix, resizeImage, resizeMatrix } from '../src/data/resize.js';
 
 const preprocessing = (shorterSide: number, crop: number): Preprocessing => ({
   shorterSide, crop, resize: bicubic, rounding: 'uint8-after-crop', mean: [0.4, 0.5, 0.6], deviation: [0.2, 0.25, 0.3], colour: 'RGB',

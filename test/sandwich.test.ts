@@ -9,7 +9,7 @@ import { cifar10 } from '../src/space/presets/cifar10.js';
 import { imagenet } from '../src/space/presets/imagenet.js';
 import { tiny } from '../src/space/presets/tiny.js';
 import { sampleArchitecture } from '../src/space/sample.js';
-import { denseResizeMatrix } from '../src/data/preprocess.js';
+import { denseResizeMatrix } from '../src/data/resize.js';
 import { tf } from '../src/tensorflow/tf.js';
 import { sandwich } from '../src/train/children.js';
 import { sandwichGradients, type TrainingBatch } from '../src/train/sandwich.js';

@@ -4,13 +4,14 @@ import fc from 'fast-check';
 import { flops, params } from '../src/cost/cost.js';
 import { BignasError } from '../src/errors.js';
 import { buildGraph } from '../src/graph/buildGraph.js';
-import { architectureId, biggest, checkArchitecture, formatArchitecture, parseArchitecture, smallest } from '../src/space/architecture.js';
+import { biggest, checkArchitecture, formatArchitecture, parseArchitecture, smallest } from '../src/space/architecture.js';
+import { architectureId, spaceDigest } from '../src/space/identity.js';
 import { loadSpace, presets } from '../src/space/presets/index.js';
 import { cifar10 } from '../src/space/presets/cifar10.js';
 import { imagenet } from '../src/space/presets/imagenet.js';
 import { tiny } from '../src/space/presets/tiny.js';
 import { sampleArchitecture } from '../src/space/sample.js';
-import { countArchitectures, parseSpace, spaceDigest } from '../src/space/space.js';
+import { countArchitectures, parseSpace } from '../src/space/space.js';
 
 const seeds = fc.integer({ min: 0, max: 2 ** 31 });
 

@@ -1,4 +1,5 @@
-import { countArchitectures, spaceDigest } from '../../src/space/space.js';
+import { countArchitectures } from '../../src/space/space.js';
+import { spaceDigest } from '../../src/space/identity.js';
 import { spaceAnswerSchema, type SpaceAnswer } from '../answers.js';
 import { noQuery, parseQuery } from '../schemas.js';
 import { servedOf, type Route } from './route.js';

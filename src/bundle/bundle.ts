@@ -3,7 +3,7 @@ import type { Checkpoint } from '../checkpoint/checkpoint.js';
 import type { Statistics } from '../graph/statistics.js';
 import { LOGITS, PROBABILITIES } from '../onnx/model.js';
 import { INPUT } from '../onnx/emit.js';
-import { spaceDigest } from '../space/space.js';
+import { spaceDigest } from '../space/identity.js';
 import type { ChildDescription } from './child.js';
 import { bundleFormat, bundleVersion, type BundleManifest } from './manifest.js';
 import { bundleReadme } from './readme.js';

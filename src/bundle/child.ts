@@ -1,7 +1,8 @@
 import { costsOf, frontierChildren, type Checkpoint } from '../checkpoint/checkpoint.js';
 import { familyNames, type ChildRecord, type FamilyName } from '../checkpoint/frontier.js';
 import { buildGraph } from '../graph/buildGraph.js';
-import { architectureId, formatArchitecture, type Architecture } from '../space/architecture.js';
+import { formatArchitecture, type Architecture } from '../space/architecture.js';
+import { architectureId } from '../space/identity.js';
 
 /** What is known of a child without computing with its weights. */
 export interface ChildDescription {

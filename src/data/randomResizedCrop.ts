@@ -1,5 +1,6 @@
 import type { Stream } from '../random.js';
-import { resizeImage, rounded, type RgbImage } from './preprocess.js';
+import { rounded, type RgbImage } from './preprocess.js';
+import { resizeImage } from './resize.js';
 
 /** A rectangle of an image, in its pixels. */
 interface Rectangle {

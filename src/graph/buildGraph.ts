@@ -1,5 +1,6 @@
 import { biggest, type Architecture, type MbconvArchitecture, type NetworkArchitecture } from '../space/architecture.js';
-import { isNetworkSpace, type MbconvSpace, type SearchSpace, type StageSpace } from '../space/space.js';
+import type { MbconvSpace, SearchSpace, StageSpace } from '../space/space.js';
+import { isNetworkSpace } from '../space/kind.js';
 import { GraphBuilder, width, type Value, type Width } from './builder.js';
 import { parameters, type Graph, type SharedTensor } from './graph.js';
 import { networks } from './networks/index.js';

@@ -7,7 +7,8 @@ import type { Engine } from '../graph/engine.js';
 import type { Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { biggest, formatArchitecture, parseArchitecture, smallest, type Architecture, type MbconvArchitecture } from '../space/architecture.js';
-import { isNetworkSpace, type MbconvSpace, type SearchSpace } from '../space/space.js';
+import type { MbconvSpace, SearchSpace } from '../space/space.js';
+import { isNetworkSpace } from '../space/kind.js';
 import { accuracy, evaluate, type EvaluateOptions } from './evaluate.js';
 import { frontierOf, recordOf } from './family.js';
 

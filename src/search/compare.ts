@@ -4,7 +4,8 @@ import { buildGraph } from '../graph/buildGraph.js';
 import { key } from '../random.js';
 import { formatArchitecture, type Architecture } from '../space/architecture.js';
 import { sampleArchitecture } from '../space/sample.js';
-import { isNetworkSpace, type MbconvSpace, type SearchSpace } from '../space/space.js';
+import type { MbconvSpace, SearchSpace } from '../space/space.js';
+import { isNetworkSpace } from '../space/kind.js';
 import { mutate } from './mutate.js';
 
 /** Random children stand this near to the multiply-adds asked for, a fraction. */

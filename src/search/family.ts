@@ -2,7 +2,8 @@ import { costNames, familyNames, type ChildRecord, type FamilyName, type Frontie
 import { costsOf } from '../checkpoint/checkpoint.js';
 import { flops } from '../cost/cost.js';
 import { buildGraph } from '../graph/buildGraph.js';
-import { architectureId, biggest, formatArchitecture, smallest, type Architecture } from '../space/architecture.js';
+import { biggest, formatArchitecture, smallest, type Architecture } from '../space/architecture.js';
+import { architectureId } from '../space/identity.js';
 import { imagenet } from '../space/presets/imagenet.js';
 import type { SearchSpace } from '../space/space.js';
 import { byAccuracy, fits, paretoFront } from './select.js';

@@ -1,6 +1,7 @@
 import { key, stream, type Stream } from '../random.js';
 import type { Architecture, Layer, MbconvArchitecture, NetworkArchitecture } from '../space/architecture.js';
-import { isNetworkSpace, type MbconvSpace, type SearchSpace } from '../space/space.js';
+import type { MbconvSpace, SearchSpace } from '../space/space.js';
+import { isNetworkSpace } from '../space/kind.js';
 
 /**
  * A mutated architecture (the fine half of the search, the paper's section 3.2): resolution, every stage's depth, every layer's channels

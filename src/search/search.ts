@@ -1,7 +1,8 @@
 import type { ChildRecord, CostName } from '../checkpoint/frontier.js';
 import type { SplitSource } from '../data/dataset.js';
 import { key } from '../random.js';
-import { architectureId, formatArchitecture, parseArchitecture, type Architecture } from '../space/architecture.js';
+import { formatArchitecture, parseArchitecture, type Architecture } from '../space/architecture.js';
+import { architectureId } from '../space/identity.js';
 import type { SearchSpace } from '../space/space.js';
 import type { Evaluator } from './evaluator.js';
 import { mutate } from './mutate.js';

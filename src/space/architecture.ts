@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { BignasError, shown } from '../errors.js';
-import { isNetworkSpace, spaceDigest, type MbconvSpace, type SearchSpace } from './space.js';
+import { isNetworkSpace } from './kind.js';
+import type { MbconvSpace, SearchSpace } from './space.js';
 
 /** One layer of a stage: its depthwise kernel size and its output channels. */
 export interface Layer {
@@ -38,14 +38,6 @@ export function formatArchitecture(architecture: Architecture): string {
   const { resolution, stem, stages, head } = architecture;
   const fields = stages.map((layers) => layers.map(({ kernel, channels }) => `${kernel}x${channels}`).join('-'));
   return [`r${resolution}`, `c${stem}`, ...fields, `c${head}`].join('_');
-}
-
-/** 12 hex digits of SHA-256 over the space's digest and the canonical text. */
-export function architectureId(space: SearchSpace, architecture: Architecture): string {
-  return createHash('sha256')
-    .update(`${spaceDigest(space)}\n${formatArchitecture(architecture)}`)
-    .digest('hex')
-    .slice(0, 12);
 }
 
 /**

@@ -1,6 +1,7 @@
 import { key, stream } from '../random.js';
 import type { Architecture, MbconvArchitecture } from './architecture.js';
-import { isNetworkSpace, type MbconvSpace, type SearchSpace } from './space.js';
+import type { MbconvSpace, SearchSpace } from './space.js';
+import { isNetworkSpace } from './kind.js';
 
 /**
  * A random architecture: resolution (unless given), every stage's depth, every layer's kernel and channels, each uniform over its

@@ -1,6 +1,6 @@
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { BignasError } from '../errors.js';
+import { isNetworkSpace } from './kind.js';
 import { networkNames } from './networkNames.js';
 
 /** Bounds hold what a file may ask of a reader, and keep every value within what an architecture's text can say. */
@@ -84,29 +84,11 @@ export const spaceSchema = z.unknown().transform((data, context): SearchSpace =>
   return z.NEVER;
 });
 
-/** Whether a space is one of a network's widths. */
-export function isNetworkSpace(space: SearchSpace): space is NetworkSpace {
-  return 'network' in space;
-}
-
 /** Checks data that claims to be a search space. @throws BignasError SPACE_INVALID, naming the field. */
 export function parseSpace(data: unknown): SearchSpace {
   const result = spaceSchema.safeParse(data);
   if (result.success) return result.data;
   throw new BignasError('SPACE_INVALID', `The search space is not valid:\n${z.prettifyError(result.error)}`);
-}
-
-/** Hex SHA-256 of the space's content, whatever the order of its keys. */
-export function spaceDigest(space: SearchSpace): string {
-  return createHash('sha256').update(canonicalJson(space)).digest('hex');
-}
-
-function canonicalJson(value: unknown): string {
-  return JSON.stringify(value, (_key, v: unknown) =>
-    v !== null && typeof v === 'object' && !Array.isArray(v)
-      ? Object.fromEntries(Object.entries(v).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : v,
-  );
 }
 
 /** How many architectures the space holds: layer-wise choices within a stage, summed over its depths. */

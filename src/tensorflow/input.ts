@@ -1,5 +1,6 @@
 import type { Rank, Tensor4D } from '@tensorflow/tfjs-node-gpu';
-import { denseResizeMatrix, type Preprocessing } from '../data/preprocess.js';
+import type { Preprocessing } from '../data/preprocess.js';
+import { denseResizeMatrix } from '../data/resize.js';
 import { tf } from './tf.js';
 
 /** Crops as a normalised tensor at the fixed size: uint8 [n · crop · crop · 3] to float32 [n, crop, crop, 3]. */

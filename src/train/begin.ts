@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { BignasError } from '../errors.js';
 import { sharedTensors } from '../graph/buildGraph.js';
 import { initialWeights } from '../graph/weights.js';
-import { spaceDigest } from '../space/space.js';
+import { spaceDigest } from '../space/identity.js';
 import { recipeChanges } from './recipe.js';
 import { initialState, type TrainingState } from './rmsprop.js';
 import { bestStep, hasRun, resumeRun, type EvaluatedStep } from './runFolder.js';
