@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
-import { readStatistics, statisticsTensors, type Checkpoint } from '../src/checkpoint/checkpoint.js';
+import { readStatistics, type Checkpoint } from '../src/checkpoint/checkpoint.js';
+import { statisticsTensors } from '../src/checkpoint/tensors.js';
 import { decodeSafetensors, encodeSafetensors } from '../src/checkpoint/safetensors.js';
 import { writeFileAtomic } from '../src/files/atomic.js';
 import type { Statistics } from '../src/graph/statistics.js';
@@ -45,7 +46,7 @@ export class StatisticsFolder {
     try {
       const content = bytes.subarray(HEAD);
       if (bytes.toString('latin1', 0, HEAD) !== head(content)) throw new Error('its digest does not fit its content');
-      const statistics = readStatistics(checkpoint.manifest, [child], decodeSafetensors(content)).get(child.id);
+      const statistics = readStatistics(checkpoint.manifest, [child], decodeSafetensors(content)).statistics.get(child.id);
       if (!statistics) throw new Error('it holds no statistics of the child');
       const now = new Date();
       await utimes(path, now, now).catch(() => undefined); // used lately; another server may have removed it

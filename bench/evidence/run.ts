@@ -2,7 +2,8 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { cpus } from 'node:os';
 import { calibrate } from '../../src/calibrate/calibrate.js';
-import { json, weightTensors } from '../../src/checkpoint/checkpoint.js';
+import { json } from '../../src/checkpoint/checkpoint.js';
+import { weightTensors } from '../../src/checkpoint/tensors.js';
 import { decodeSafetensors, encodeSafetensors } from '../../src/checkpoint/safetensors.js';
 import { stepsPerEpoch } from '../../src/data/batches.js';
 import { calibrationCrops } from '../../src/data/calibrationCrops.js';

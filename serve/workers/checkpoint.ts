@@ -13,6 +13,7 @@ export function shareCheckpoint(checkpoint: Checkpoint): Checkpoint {
     ...checkpoint,
     calibration: { crops: shared(crops, Uint8Array), count },
     statistics: new Map([...checkpoint.statistics].map(([id, statistics]) => [id, shareStatistics(statistics)])),
+    golden: new Map([...checkpoint.golden].map(([id, logits]) => [id, shared(logits, Float32Array)])),
   };
 }
 

@@ -4,7 +4,8 @@
  */
 import { createRequire } from 'node:module';
 import { workerData } from 'node:worker_threads';
-import { graphOf, readStatistics, statisticsTensors, type Checkpoint } from '../../src/checkpoint/checkpoint.js';
+import { graphOf, readStatistics, type Checkpoint } from '../../src/checkpoint/checkpoint.js';
+import { statisticsTensors } from '../../src/checkpoint/tensors.js';
 import { decodeSafetensors, encodeSafetensors } from '../../src/checkpoint/safetensors.js';
 import { tensorflowEngine } from '../../src/tensorflow/engine.js';
 import { usesGpu } from '../../src/tensorflow/tf.js';
@@ -30,7 +31,7 @@ serveRole<TensorflowRole>({
   }),
   ...runHandlers((model, { serial, architecture }) => {
     const checkpoint = heldCheckpoint(held, serial);
-    const statistics = readStatistics(checkpoint.manifest, [{ id: only, architecture }], decodeSafetensors(model)).get(only)!;
+    const statistics = readStatistics(checkpoint.manifest, [{ id: only, architecture }], decodeSafetensors(model)).statistics.get(only)!;
     return tensorflowEngine.load(graphOf(checkpoint, architecture), checkpoint.weights, statistics);
   }),
   device: () => (usesGpu() ? 'gpu' : 'cpu'),

@@ -1,44 +1,63 @@
 import { createHash } from 'node:crypto';
+import { crc32 } from 'node:zlib';
 import type { Checkpoint } from '../checkpoint/checkpoint.js';
+import { containerParts, type Container, type Crc32, type Files } from '../encoding/container.js';
+import { sha256Hex, sha256Sums } from '../encoding/sha256.js';
+import type { Graph } from '../graph/graph.js';
 import type { Statistics } from '../graph/statistics.js';
-import { LOGITS, PROBABILITIES } from '../onnx/model.js';
-import { INPUT } from '../onnx/emit.js';
+import type { ActivationRanges } from '../onnx/quantise.js';
 import { spaceDigest } from '../space/identity.js';
 import type { ChildDescription } from './child.js';
+import { MANIFEST, SUMS } from './delta.js';
+import { tolerances, type BundleOptions } from './formats.js';
 import { bundleFormat, bundleVersion, type BundleManifest } from './manifest.js';
+import { goldenFile, modelFiles, modelTensors } from './models.js';
 import { bundleReadme } from './readme.js';
-import { reproducibleZip } from './zip.js';
 
 /** A child as a bundle needs it: what is known of it, and what it computes. */
 export interface BundledChild {
   readonly description: ChildDescription;
+  readonly graph: Graph;
   readonly statistics: Statistics;
+  /** Its logits for the golden photograph (`goldenLogits`). */
+  readonly golden: Float32Array;
+  /** Of its activations; only int8 needs them. */
+  readonly ranges?: ActivationRanges | undefined;
   /** What computed the statistics; null where they came with the checkpoint. */
   readonly engine: BundleManifest['calibration']['engine'];
-  /** `onnxModel` of the child's graph, weights and statistics. */
-  readonly model: Uint8Array;
 }
+
+type Source = Pick<Checkpoint, 'manifest' | 'digest' | 'weights'>;
 
 /**
- * What a user downloads: a zip of `model.onnx`, `manifest.json` and `README.md`. A pure function: the same checkpoint, child and
- * statistics give the same bytes on every machine and at every time.
+ * What a user downloads, as files: manifest, README, golden vector, the model, and the digests of all. A pure function: the same checkpoint, child, statistics and
+ * options give the same bytes on every machine and at every time.
  */
-export function onnxBundle(checkpoint: Pick<Checkpoint, 'manifest' | 'digest'>, child: BundledChild): Uint8Array {
-  const described = describeBundle(checkpoint, child);
-  const readme = text(bundleReadme(described));
-  const manifest: BundleManifest = { ...described, files: { 'model.onnx': sha256(child.model), 'README.md': sha256(readme) } };
-  return reproducibleZip(
-    new Map([
-      ['manifest.json', text(`${JSON.stringify(manifest, null, 2)}\n`)],
-      ['README.md', readme],
-      ['model.onnx', child.model],
-    ]),
-  );
+export async function bundleFiles(checkpoint: Source, child: BundledChild, options: BundleOptions): Promise<Files> {
+  const { manifest, weights } = checkpoint;
+  const { space, preprocessing } = manifest;
+  const { description: { id, architecture, resolution }, graph, statistics, golden, ranges } = child;
+  const model = modelFiles({ id, architecture, space, graph, weights, statistics, preprocessing, ranges }, options);
+  const described = describeBundle(checkpoint, child, options, model);
+  const rest = new Map([['README.md', text(bundleReadme(described))], ['golden.safetensors', goldenFile(options, preprocessing, resolution, golden)], ...model]);
+  const digests = Object.fromEntries(await Promise.all([...rest].map(async ([name, bytes]) => [name, await sha256Hex(bytes)] as const)));
+  const files = new Map([[MANIFEST, text(`${JSON.stringify({ ...described, files: digests } satisfies BundleManifest, null, 2)}\n`)], ...rest]);
+  files.set(SUMS, await sha256Sums(files, digests));
+  return files;
 }
 
-function describeBundle({ manifest, digest }: Pick<Checkpoint, 'manifest' | 'digest'>, child: BundledChild): Omit<BundleManifest, 'files'> {
+/** A bundle's bytes, in parts. */
+export function bundleParts(container: Container, files: Files): Uint8Array[] {
+  return containerParts(container, files, fastCrc32);
+}
+
+/** Node has one since 20.15. */
+export const fastCrc32: Crc32 | undefined = (crc32 as Crc32 | undefined) && ((bytes) => crc32(bytes));
+
+function describeBundle({ manifest, digest }: Source, child: BundledChild, options: BundleOptions, model: Files): Omit<BundleManifest, 'files'> {
   const { id, architecture, name, resolution, costs, accuracy, test } = child.description;
-  const classes = manifest.space.classes;
+  const { format, dtype, preprocess } = options;
+  const bytes = [...model.values()].reduce((sum, { length }) => sum + length, 0);
   return {
     format: bundleFormat,
     version: bundleVersion,
@@ -46,10 +65,11 @@ function describeBundle({ manifest, digest }: Pick<Checkpoint, 'manifest' | 'dig
     id,
     name: name ?? null,
     space: { name: manifest.space.name, digest: spaceDigest(manifest.space) },
+    model: { format, dtype, preprocess, folded: format !== 'safetensors', files: [...model.keys()] as [string, ...string[]] },
     costs: {
       flops: { ...costs.flops, unit: 'multiply-adds an image' },
       params: { ...costs.params, unit: 'trainable parameters' },
-      bytes: { ...costs.bytes, value: child.model.length, how: 'measured', unit: 'bytes of the ONNX model' },
+      bytes: { ...costs.bytes, value: bytes, how: 'measured', unit: 'bytes of the model' },
       memory: { ...costs.memory, unit: 'peak bytes of activations of one image' },
       ...(costs.latency && { latency: { ...costs.latency, unit: 'seconds for one image' } }),
     },
@@ -57,18 +77,16 @@ function describeBundle({ manifest, digest }: Pick<Checkpoint, 'manifest' | 'dig
     test,
     labels: manifest.dataset.classes,
     preprocessing: { ...manifest.preprocessing, resolution },
-    inputs: [{ name: INPUT, dtype: 'float32', shape: ['batch', 3, resolution, resolution], meaning: 'prepared images, channels R, G, B' }],
-    outputs: [
-      { name: LOGITS, dtype: 'float32', shape: ['batch', classes], meaning: 'logits by class' },
-      { name: PROBABILITIES, dtype: 'float32', shape: ['batch', classes], meaning: 'softmax of the logits' },
-    ],
+    ...modelTensors(options, resolution, manifest.space.classes),
     checkpoint: { name: manifest.name, digest },
     calibration: {
       images: manifest.calibration.images,
       batch: manifest.calibration.batch,
+      crops: manifest.files['calibration.safetensors'],
       statistics: statisticsDigest(child.statistics),
       engine: child.engine,
     },
+    golden: { file: 'golden.safetensors', tolerance: tolerances[dtype] },
     licence: manifest.licence,
   };
 }
@@ -82,10 +100,6 @@ export function statisticsDigest(statistics: Statistics): string {
     hash.update(`${name}\n${mean.length}\n`).update(Buffer.from(Float32Array.from(mean).buffer)).update(Buffer.from(Float32Array.from(variance).buffer));
   }
   return hash.digest('hex');
-}
-
-function sha256(bytes: Uint8Array): string {
-  return createHash('sha256').update(bytes).digest('hex');
 }
 
 function text(content: string): Uint8Array {

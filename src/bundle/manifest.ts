@@ -1,24 +1,27 @@
 import { z } from 'zod';
 import { accuracySchema, childRecordSchema, costsSchema, familyNames } from '../checkpoint/frontier.js';
 import { preprocessingSchema } from '../data/preprocess.js';
+import { bundleDtypes, bundleFormats } from './formats.js';
 
 export const bundleFormat = 'bignas-bundle';
-/** A reader takes its own version and older ones. 2: bytes, memory and latency. */
-export const bundleVersion = 2;
+/** 2: bytes, memory and latency. 3: formats, golden vector, digest of the calibration crops. */
+export const bundleVersion = 3;
 
 const digest = z.string().regex(/^[0-9a-f]{64}$/, 'expected a hex SHA-256');
 
 const tensorSchema = z.strictObject({
   name: z.string(),
-  dtype: z.literal('float32'),
-  shape: z.array(z.union([z.int().positive(), z.literal('batch')])).describe('`batch` is any number of images'),
+  dtype: z.enum(['float32', 'uint8', 'int32']),
+  shape: z
+    .array(z.union([z.int().positive(), z.enum(['batch', 'height', 'width'])]))
+    .describe('`batch` is any number of images, `height` and `width` any size of them'),
   meaning: z.string(),
 });
 
 /** `manifest.json` of a bundle. An unknown key is an error. */
 export const bundleManifestSchema = z.strictObject({
   format: z.literal(bundleFormat),
-  version: z.int().min(1).max(bundleVersion),
+  version: z.literal(bundleVersion),
   /** Canonical text; with the space it says all of the network. */
   architecture: z.string(),
   id: childRecordSchema.shape.id,
@@ -27,15 +30,24 @@ export const bundleManifestSchema = z.strictObject({
   costs: z.strictObject({
     flops: costsSchema.shape.flops.extend({ unit: z.literal('multiply-adds an image') }),
     params: costsSchema.shape.params.extend({ unit: z.literal('trainable parameters') }),
-    bytes: costsSchema.shape.bytes.extend({ unit: z.literal('bytes of the ONNX model') }),
+    bytes: costsSchema.shape.bytes.extend({ unit: z.literal('bytes of the model') }),
     memory: costsSchema.shape.memory.extend({ unit: z.literal('peak bytes of activations of one image') }),
     latency: costsSchema.shape.latency.unwrap().extend({ unit: z.literal('seconds for one image') }).optional(),
   }),
-  accuracy: accuracySchema.nullable().describe('expected top-1 accuracy, a fraction; null where nobody measured it'),
+  model: z
+    .strictObject({
+      format: z.enum(bundleFormats),
+      dtype: z.enum(bundleDtypes).describe('of the weights; int8: of the weights and most activations'),
+      preprocess: z.boolean().describe('whether the model prepares images itself'),
+      folded: z.boolean().describe('whether batch norms are folded into the convolutions'),
+      files: z.array(z.string()).nonempty(),
+    })
+    .describe('what the bundle holds'),
+  accuracy: accuracySchema.nullable().describe('expected top-1 accuracy, a fraction, measured in float32; null where nobody measured it'),
   test: z
     .strictObject({ value: z.number().min(0).max(1), images: z.int().positive() })
     .nullable()
-    .describe('top-1 accuracy on the test split, which neither training nor search looked at'),
+    .describe('top-1 accuracy on the test split, which neither training nor search looked at, measured in float32'),
   labels: z.array(z.string()).nonempty().describe('class names by output index'),
   preprocessing: preprocessingSchema.safeExtend({
     resolution: z.int().positive().describe('pixels: height and width of the input; the crop is resized to it'),
@@ -47,15 +59,22 @@ export const bundleManifestSchema = z.strictObject({
     .strictObject({
       images: z.int().positive().describe('crops of the checkpoint: as many as there are, of which it takes as many as its statistics need to converge'),
       batch: z.int().positive(),
-      statistics: digest.describe('SHA-256 of the batch-norm statistics that are folded into the model'),
+      crops: digest.describe('SHA-256 of the file of crops, `calibration.safetensors` of the checkpoint'),
+      statistics: digest.describe('SHA-256 of the batch-norm statistics that the model has'),
       engine: z
         .strictObject({ name: z.enum(['onnx', 'tensorflow']), version: z.string() })
         .nullable()
         .describe('what computed them; null where they came with the checkpoint'),
     })
     .describe('batch-norm statistics: computed for this child from crops of the checkpoint'),
+  golden: z
+    .strictObject({
+      file: z.literal('golden.safetensors'),
+      tolerance: z.number().positive().describe('the highest difference of a probability that counts as right'),
+    })
+    .describe('proof: an image (`image`), what the model takes for it (`input`), and the answer in float32 (`logits`, `probabilities`)'),
   licence: z.string(),
-  files: z.record(z.string(), digest).describe('SHA-256 of every other file'),
+  files: z.record(z.string(), digest).describe('SHA-256 of every other file but SHA256SUMS'),
 });
 
 export type BundleManifest = Readonly<z.infer<typeof bundleManifestSchema>>;

@@ -14,6 +14,7 @@ import { writeFolderAtomic } from '../files/atomic.js';
 import { storedFrontierSchema, type ChildRecord, type Costs, type Frontier } from './frontier.js';
 import { checkpointFiles, checkpointFormat, checkpointVersion, manifestSchema, type CheckpointFile, type Manifest } from './manifest.js';
 import { decodeSafetensors, encodeSafetensors, type Tensor, type Tensors } from './safetensors.js';
+import { goldenOf, statisticsTensors, weightTensors } from './tensors.js';
 
 /** Training crops for calibration, uint8 at the fixed size. */
 export interface CalibrationCrops {
@@ -34,6 +35,8 @@ export interface Checkpoint {
   readonly frontier: Frontier;
   /** Calibrated statistics of the frontier's children, by id. */
   readonly statistics: ReadonlyMap<string, Statistics>;
+  /** Logits for the golden photograph (`goldenLogits`) of children that have statistics, by id. Before format version 4 there were none. */
+  readonly golden: ReadonlyMap<string, Float32Array>;
 }
 
 /** What a writer gives: a checkpoint before its files exist. */
@@ -42,8 +45,8 @@ export type CheckpointContent = Omit<Checkpoint, 'folder' | 'digest' | 'manifest
 };
 
 /** A checkpoint that was read, as a writer takes it. */
-export function contentOf({ weights, calibration, frontier, statistics, manifest: { format: _f, version: _v, files: _files, ...manifest } }: Checkpoint): CheckpointContent {
-  return { weights, calibration, frontier, statistics, manifest };
+export function contentOf({ weights, calibration, frontier, statistics, golden, manifest: { format: _f, version: _v, files: _files, ...manifest } }: Checkpoint): CheckpointContent {
+  return { weights, calibration, frontier, statistics, golden, manifest };
 }
 
 /** Every child that a frontier names, once. */
@@ -66,7 +69,7 @@ export async function writeCheckpoint(
     'weights.safetensors': encodeSafetensors(weightTensors(content.weights), { format: checkpointFormat }),
     'calibration.safetensors': encodeSafetensors(new Map([['crops', { dtype: 'U8', shape: [count, crop, crop, 3], data: crops }]])),
     'frontier.json': json(content.frontier),
-    'statistics.safetensors': encodeSafetensors(statisticsTensors(content.statistics)),
+    'statistics.safetensors': encodeSafetensors(statisticsTensors(content.statistics, content.golden)),
   };
   const manifest: Manifest = {
     format: checkpointFormat,
@@ -95,8 +98,8 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const weights = inFile(folder, 'weights.safetensors', () => readWeights(manifest, decodeSafetensors(files['weights.safetensors'])));
   const calibration = inFile(folder, 'calibration.safetensors', () => readCrops(manifest, decodeSafetensors(files['calibration.safetensors'])));
   const frontier = inFile(folder, 'frontier.json', () => readFrontier(manifest, files['frontier.json']));
-  const statistics = inFile(folder, 'statistics.safetensors', () => readStatistics(manifest, frontierChildren(frontier), decodeSafetensors(files['statistics.safetensors'])));
-  return { folder, manifest, digest: sha256(manifestBytes), weights, calibration, frontier, statistics };
+  const { statistics, golden } = inFile(folder, 'statistics.safetensors', () => readStatistics(manifest, frontierChildren(frontier), decodeSafetensors(files['statistics.safetensors'])));
+  return { folder, manifest, digest: sha256(manifestBytes), weights, calibration, frontier, statistics, golden };
 }
 
 /** The checkpoint's own folder: `path`, or the step that a training run's `latest` names. */
@@ -182,14 +185,15 @@ export function costsOf(graph: Graph): Costs {
   };
 }
 
-/** Calibrated statistics by id, from safetensors entries: every name, shape and value is checked. */
+/** Calibrated statistics and golden logits by id, from safetensors entries: every name, shape and value is checked. */
 export function readStatistics(
   manifest: Pick<Manifest, 'space'>,
   children: readonly Pick<ChildRecord, 'id' | 'architecture'>[],
   tensors: Tensors,
-): Map<string, Statistics> {
+): { readonly statistics: Map<string, Statistics>; readonly golden: Map<string, Float32Array> } {
   const wanted = new Set<string>();
   const statistics = new Map<string, Statistics>();
+  const golden = new Map<string, Float32Array>();
   for (const { id, architecture } of children) {
     const layers = batchNorms(buildGraph(manifest.space, parseArchitecture(manifest.space, architecture)));
     // A frontier's child may come without statistics; then it is calibrated when asked for.
@@ -206,9 +210,15 @@ export function readStatistics(
       child.set(name, { mean: part('mean'), variance: part('variance') });
     }
     statistics.set(id, child);
+    if (tensors.has(goldenOf(id))) {
+      wanted.add(goldenOf(id));
+      const { data } = expectTensor(tensors, goldenOf(id), 'F32', [manifest.space.classes]);
+      if (!data.every(Number.isFinite)) throw new Error(`tensor ${goldenOf(id)} holds a value that is no logit`);
+      golden.set(id, data as Float32Array);
+    }
   }
   expectNames(tensors, wanted);
-  return statistics;
+  return { statistics, golden };
 }
 
 function expectNames(tensors: Tensors, wanted: ReadonlySet<string>): void {
@@ -222,22 +232,6 @@ function expectTensor(tensors: Tensors, name: string, dtype: Tensor['dtype'], sh
   if (tensor.dtype !== dtype || tensor.shape.join() !== shape.join())
     throw new Error(`tensor ${name}: expected ${dtype} [${shape}], got ${tensor.dtype} [${tensor.shape}]`);
   return tensor;
-}
-
-/** Shared weights as safetensors entries, under their own names. */
-export function weightTensors(weights: SharedWeights, prefix = ''): Map<string, Tensor<'F32'>> {
-  return new Map(weights.tensors.map(({ name, shape }) => [prefix + name, { dtype: 'F32', shape, data: weights.tensor(name) }]));
-}
-
-/** Statistics as safetensors entries: `id/layer/mean`, `id/layer/variance`. */
-export function statisticsTensors(statistics: ReadonlyMap<string, Statistics>): Map<string, Tensor<'F32'>> {
-  const tensors = new Map<string, Tensor<'F32'>>();
-  for (const [id, layers] of statistics)
-    for (const [layer, { mean, variance }] of layers) {
-      tensors.set(`${id}/${layer}/mean`, { dtype: 'F32', shape: [mean.length], data: mean });
-      tensors.set(`${id}/${layer}/variance`, { dtype: 'F32', shape: [variance.length], data: variance });
-    }
-  return tensors;
 }
 
 /** The graph of a child that a checkpoint's space holds, from its canonical text. */

@@ -4,8 +4,8 @@ import { spaceSchema } from '../space/space.js';
 
 export const checkpointFormat = 'bignas-checkpoint';
 /** A reader takes its own version and older ones; a newer one is refused. 2: `validation`, `recipeChanges` and `rollbacks` of a run. 3: bytes, memory and
- * latency among a child's costs. */
-export const checkpointVersion = 3;
+ * latency among a child's costs. 4: golden logits beside a child's statistics. */
+export const checkpointVersion = 4;
 
 export const checkpointFiles = ['weights.safetensors', 'calibration.safetensors', 'frontier.json', 'statistics.safetensors'] as const;
 export type CheckpointFile = (typeof checkpointFiles)[number];

@@ -3,11 +3,13 @@ import { elements } from '../graph/graph.js';
 /** The element types that a checkpoint uses. */
 interface Arrays {
   readonly F32: Float32Array;
+  /** Bits of halves. */
+  readonly F16: Uint16Array;
   readonly U8: Uint8Array;
   readonly I32: Int32Array;
 }
 type DType = keyof Arrays;
-const arrays = { F32: Float32Array, U8: Uint8Array, I32: Int32Array } as const;
+const arrays = { F32: Float32Array, F16: Uint16Array, U8: Uint8Array, I32: Int32Array } as const;
 
 export interface Tensor<D extends DType = DType> {
   readonly dtype: D;

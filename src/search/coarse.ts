@@ -1,4 +1,5 @@
 import type { CalibrationSource } from '../calibrate/calibrate.js';
+import { goldenLogitsOf } from '../calibrate/golden.js';
 import { frontierChildren } from '../checkpoint/checkpoint.js';
 import type { ChildRecord, Frontier } from '../checkpoint/frontier.js';
 import type { Split } from '../data/dataset.js';
@@ -64,6 +65,8 @@ export interface MeasuredFrontier {
   readonly frontier: Frontier;
   /** Calibrated statistics of the frontier's children, by id. */
   readonly statistics: ReadonlyMap<string, Statistics>;
+  /** Their golden logits. */
+  readonly golden: ReadonlyMap<string, Float32Array>;
 }
 
 export interface MeasureOptions extends Pick<EvaluateOptions, 'signal'> {
@@ -92,7 +95,8 @@ export async function coarseFrontier(
   }
   const frontier = frontierOf(space, records);
   const kept = new Map(frontierChildren(frontier).map(({ id }) => [id, statistics.get(id)!]));
-  return { frontier, statistics: kept };
+  const golden = await goldenLogitsOf(engine, { space, preprocessing: source.preprocessing, weights }, { frontier, statistics: kept });
+  return { frontier, statistics: kept, golden };
 }
 
 /** Top-1 accuracy of every child of a frontier on the test split, by id: the final report, which decides nothing. */

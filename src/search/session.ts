@@ -2,6 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { calibrationVersion } from '../calibrate/calibrate.js';
+import { goldenLogitsOf } from '../calibrate/golden.js';
 import { contentOf, frontierChildren, json, writeCheckpoint, type Checkpoint } from '../checkpoint/checkpoint.js';
 import { familyNames, type ChildRecord, type Costs, type FamilyName, type Frontier } from '../checkpoint/frontier.js';
 import type { Manifest } from '../checkpoint/manifest.js';
@@ -13,6 +14,7 @@ import { writePlot } from '../plot/plot.js';
 import { latencyPredictor, type LatencyTable } from '../cost/latency.js';
 import { buildGraph } from '../graph/buildGraph.js';
 import type { Statistics } from '../graph/statistics.js';
+import { onnxEngine } from '../onnx/engine.js';
 import { measureLatency } from '../onnx/latency.js';
 import { parseArchitecture, type Architecture } from '../space/architecture.js';
 import { coarseGrid, paperGrid } from './coarse.js';
@@ -175,7 +177,10 @@ class SearchSession {
     this.#tell(result, scores);
     if (this.options.write) {
       const content = contentOf(checkpoint);
-      await writeCheckpoint(checkpoint.folder, { ...content, frontier, statistics: await this.#statistics(frontier), manifest: { ...content.manifest, scores } });
+      const statistics = await this.#statistics(frontier);
+      const { space, preprocessing } = checkpoint.manifest;
+      const golden = await goldenLogitsOf(onnxEngine(), { space, preprocessing, weights: checkpoint.weights }, { frontier, statistics });
+      await writeCheckpoint(checkpoint.folder, { ...content, frontier, statistics, golden, manifest: { ...content.manifest, scores } });
       report(`Written into ${checkpoint.folder}: ${frontierChildren(frontier).length} children, ready to serve.`);
     }
     report(`Report and plots: ${resolve(output)}`);

@@ -1,7 +1,8 @@
 import { mkdir, readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { z } from 'zod';
-import { readStatistics, statisticsTensors, type Checkpoint } from '../checkpoint/checkpoint.js';
+import { readStatistics, type Checkpoint } from '../checkpoint/checkpoint.js';
+import { statisticsTensors } from '../checkpoint/tensors.js';
 import { accuracySchema, type Accuracy } from '../checkpoint/frontier.js';
 import { decodeSafetensors, encodeSafetensors } from '../checkpoint/safetensors.js';
 import type { SplitName } from '../data/dataset.js';
@@ -103,7 +104,7 @@ export class EvaluationStore {
   async statistics({ id, architecture }: Pick<StoredEvaluation, 'id' | 'architecture'>): Promise<Statistics> {
     const path = this.#statisticsPath(id);
     try {
-      return readStatistics(this.checkpoint.manifest, [{ id, architecture }], decodeSafetensors(await readFile(path))).get(id)!;
+      return readStatistics(this.checkpoint.manifest, [{ id, architecture }], decodeSafetensors(await readFile(path))).statistics.get(id)!;
     } catch (error) {
       throw new BignasError('SEARCH_INVALID', `${path} cannot be read: ${(error as Error).message}. Remove the folder ${this.folder} and search again.`);
     }

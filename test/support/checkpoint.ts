@@ -1,4 +1,5 @@
 import { calibrate } from '../../src/calibrate/calibrate.js';
+import { goldenLogitsOf } from '../../src/calibrate/golden.js';
 import { graphOf, openCheckpoint, writeCheckpoint, type Checkpoint } from '../../src/checkpoint/checkpoint.js';
 import { familyNames, type ChildRecord, type FamilyName, type Frontier } from '../../src/checkpoint/frontier.js';
 import { bicubic, type Preprocessing } from '../../src/data/preprocess.js';
@@ -76,6 +77,7 @@ export async function makeCheckpoint(space: SearchSpace, folder: string, options
     calibration: { crops, count },
     frontier,
     statistics,
+    golden: await goldenLogitsOf(onnxEngine({ threads: 1 }), { space, preprocessing, weights }, { frontier, statistics }),
   });
   return openCheckpoint(folder);
 }

@@ -1,0 +1,23 @@
+import type { Statistics } from '../graph/statistics.js';
+import type { SharedWeights } from '../graph/weights.js';
+import type { Tensor } from './safetensors.js';
+
+/** Shared weights as safetensors entries, under their own names. */
+export function weightTensors(weights: SharedWeights, prefix = ''): Map<string, Tensor<'F32'>> {
+  return new Map(weights.tensors.map(({ name, shape }) => [prefix + name, { dtype: 'F32', shape, data: weights.tensor(name) }]));
+}
+
+/** Name of a child's golden logits. */
+export const goldenOf = (id: string): string => `${id}/golden`;
+
+/** Statistics and golden logits as safetensors entries: `id/layer/mean`, `id/layer/variance`, `id/golden`. */
+export function statisticsTensors(statistics: ReadonlyMap<string, Statistics>, golden: ReadonlyMap<string, Float32Array> = new Map()): Map<string, Tensor<'F32'>> {
+  const tensors = new Map<string, Tensor<'F32'>>();
+  for (const [id, layers] of statistics)
+    for (const [layer, { mean, variance }] of layers) {
+      tensors.set(`${id}/${layer}/mean`, { dtype: 'F32', shape: [mean.length], data: mean });
+      tensors.set(`${id}/${layer}/variance`, { dtype: 'F32', shape: [variance.length], data: variance });
+    }
+  for (const [id, data] of golden) tensors.set(goldenOf(id), { dtype: 'F32', shape: [data.length], data });
+  return tensors;
+}

@@ -1,0 +1,26 @@
+import { fixedCrop, normalisedBatch, type Preprocessing, type RgbImage } from './preprocess.js';
+
+/**
+ * The photograph that every bundle's golden vector is computed from: drawn by whole-number arithmetic, so that it is the same everywhere and nobody's. Its sides
+ * differ from each other and from the crop's, so that all of the preprocessing takes part.
+ */
+export function goldenPhoto({ crop }: Preprocessing): RgbImage {
+  const [height, width] = [crop + Math.ceil(crop / 4), crop + Math.ceil(crop / 2)];
+  /** Goes up and down between 0 and 255. */
+  const wave = (at: number, period: number): number => Math.floor((510 * Math.abs((at % period) - Math.floor(period / 2))) / period);
+  const pixels = new Uint8Array(height * width * 3);
+  for (let y = 0; y < height; y++)
+    for (let x = 0; x < width; x++) {
+      const [v, u] = [Math.floor((256 * y) / height), Math.floor((256 * x) / width)];
+      for (let c = 0; c < 3; c++) {
+        const sum = wave(3 * u + 5 * v + 70 * c, 401) + wave(2 * v + 1021 - u + 110 * c, 263) + wave(Math.floor((u * v) / 64) + 90 * c, 509);
+        pixels[(y * width + x) * 3 + c] = Math.min(255, Math.floor(sum / 3));
+      }
+    }
+  return { pixels, height, width };
+}
+
+/** The golden photograph as a network takes it, one image. */
+export function goldenInput(preprocessing: Preprocessing, resolution: number, layout: 'NCHW' | 'NHWC'): Float32Array {
+  return normalisedBatch(fixedCrop(goldenPhoto(preprocessing), preprocessing), preprocessing, resolution, layout);
+}
