@@ -14,7 +14,7 @@ export function inHalfPrecision({ nodes, initializers }: Content, { input, outpu
   const half = (value: string): string => (value === input || value === output ? `${value}/half` : value);
   b.node('Cast', half(input), [input], [intAttribute('to', DataType.float16)]);
   b.append({
-    nodes: nodes.map((node) => ({ ...node, input: node.input.map(half), output: node.output.map(half) })),
+    nodes: nodes.map((node) => ({ ...node, name: half(node.name), input: node.input.map(half), output: node.output.map(half) })),
     initializers: initializers.map(halved),
   });
   b.node('Cast', output, [half(output)], [intAttribute('to', DataType.float)]);
