@@ -95,7 +95,7 @@ export async function calibrateOn(
   return result();
 }
 
-function* batches({ crops, preprocessing, batch }: CalibrationSource, resolution: number): Generator<Batch> {
+export function* batches({ crops, preprocessing, batch }: CalibrationSource, resolution: number): Generator<Batch> {
   const size = preprocessing.crop ** 2 * 3;
   for (let from = 0; from < crops.count; from += batch) {
     const to = Math.min(from + batch, crops.count);

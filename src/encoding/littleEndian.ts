@@ -1,4 +1,4 @@
-type Numbers = Float32Array | Float64Array | Int8Array | Uint8Array | Uint16Array | Int32Array | BigInt64Array;
+export type Numbers = Float32Array | Float64Array | Int8Array | Uint8Array | Uint16Array | Int32Array | BigInt64Array;
 
 const machineIsLittle = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 

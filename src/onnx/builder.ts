@@ -17,6 +17,12 @@ export interface ModelOptions {
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
+/** A graph without its edges: nodes in order of execution, and constants. */
+export interface Content {
+  readonly nodes: readonly NodeProto[];
+  readonly initializers: readonly TensorProto[];
+}
+
 /** Appends ONNX nodes and initialisers, in order of execution. A value is known by its name. */
 export class OnnxBuilder {
   readonly #nodes: NodeProto[] = [];
@@ -30,14 +36,29 @@ export class OnnxBuilder {
 
   /** Appends a float32 constant, as it is: the array must not change before `build`. */
   tensor(name: string, dims: readonly number[], values: Float32Array): string {
-    this.#initializers.push(floatTensor(name, dims, values));
-    return name;
+    return this.constant(floatTensor(name, dims, values));
   }
 
   /** Appends a list of integers. */
   integers(name: string, values: readonly number[]): string {
-    this.#initializers.push(int64Tensor(name, values));
-    return name;
+    return this.constant(int64Tensor(name, values));
+  }
+
+  /** Appends a constant of any type. */
+  constant(tensor: TensorProto): string {
+    this.#initializers.push(tensor);
+    return tensor.name;
+  }
+
+  /** Appends all of a graph. */
+  append({ nodes, initializers }: Content): void {
+    this.#nodes.push(...nodes);
+    this.#initializers.push(...initializers);
+  }
+
+  /** What was appended so far. */
+  content(): Content {
+    return { nodes: [...this.#nodes], initializers: [...this.#initializers] };
   }
 
   /** The model's bytes. */

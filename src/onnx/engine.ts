@@ -79,7 +79,7 @@ export function createSession(
 }
 
 /** The batch as a model's input, [count, 3, height, width]. @throws Error where it has another size than count says. */
-function feed({ inputMetadata: [input] }: InferenceSession, { data, count }: Batch): InferenceSession.FeedsType {
+export function feed({ inputMetadata: [input] }: InferenceSession, { data, count }: Batch): InferenceSession.FeedsType {
   if (!input?.isTensor) throw new Error('Expected a model with one tensor as input.');
   return { [input.name]: new Tensor('float32', unshared(data), [count, ...input.shape.slice(1).map(Number)]) };
 }
@@ -90,7 +90,7 @@ function unshared<T extends Float32Array | Uint8Array>(array: T): T {
 }
 
 /** An output's values: a copy, which outlives the session. */
-function values(outputs: InferenceSession.ReturnType, name: string): Float32Array {
+export function values(outputs: InferenceSession.ReturnType, name: string): Float32Array {
   const data = outputs[name]?.data;
   if (!(data instanceof Float32Array)) throw new Error(`${name}: expected a float32 output.`);
   return data.slice();

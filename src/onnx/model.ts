@@ -2,30 +2,83 @@ import { foldableBatchNorms, foldedConvolutions } from '../graph/folding.js';
 import type { Graph } from '../graph/graph.js';
 import { checkStatistics, type Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
-import { OnnxBuilder, type ModelOptions } from './builder.js';
+import type { Preprocessing } from '../data/preprocess.js';
+import { OnnxBuilder, type Content, type ModelOptions } from './builder.js';
 import { emitGraph, INPUT, type Normalisation } from './emit.js';
-import { batchOf, floatAttribute } from './proto.js';
+import { inHalfPrecision } from './half.js';
+import { emitPreprocessing, imageInput } from './preprocessing.js';
+import { batchOf, DataType, floatAttribute, valueOf, type ValueInfoProto } from './proto.js';
+import { quantised, rangedValues, type ActivationRanges } from './quantise.js';
 
 /** Name of the outputs: logits and their softmax, both [N, classes]. */
 export const LOGITS = 'logits';
 export const PROBABILITIES = 'probabilities';
 
+/** Of weights and activations. Inputs and outputs are float32 in any case. */
+export type DType = 'float32' | 'float16' | 'int8';
+
+export type OnnxModelOptions = ModelOptions & {
+  /** Puts the preprocessing into the model: its input is then `image`, uint8 [N, H, W, 3] of any size, RGB. */
+  readonly preprocessing?: Preprocessing;
+} & (
+    | { /** Default: float32. */ readonly dtype?: 'float32' | 'float16' }
+    | { readonly dtype: 'int8'; /** Of the values of `rangedNames` (`activationRanges`). */ readonly ranges: ActivationRanges }
+  );
+
 /**
  * A child as an ONNX model: `input` float32 [N, 3, height, width] (normalised), outputs `logits` and `probabilities`, both
  * [N, classes], for any N. Batch norm is folded into the convolutions. The same arguments give the same bytes.
  */
-export function onnxModel(graph: Graph, weights: SharedWeights, statistics: Statistics, options: ModelOptions = {}): Uint8Array {
+export function onnxModel(graph: Graph, weights: SharedWeights, statistics: Statistics, options: OnnxModelOptions = {}): Uint8Array {
+  const network = inDType(floatNetwork(graph, weights, statistics), options);
+  const { preprocessing } = options;
+  const b = new OnnxBuilder();
+  if (preprocessing) emitPreprocessing(b, preprocessing, graph.nodes[0]!.shape[0]!, INPUT);
+  b.append(network);
+  b.node('Softmax', PROBABILITIES, [LOGITS]);
+  const shape = graph.nodes.at(-1)!.shape;
+  return b.build([preprocessing ? imageInput() : inputOf(graph)], [batchOf(LOGITS, shape), batchOf(PROBABILITIES, shape)], options);
+}
+
+/** The values of a child whose ranges its int8 model needs. */
+export function rangedNames(graph: Graph, weights: SharedWeights, statistics: Statistics): string[] {
+  return rangedValues(floatNetwork(graph, weights, statistics), INPUT);
+}
+
+/** The float32 model with those values as its only outputs. */
+export function observedModel(graph: Graph, weights: SharedWeights, statistics: Statistics): Uint8Array {
+  const b = new OnnxBuilder();
+  const network = floatNetwork(graph, weights, statistics);
+  b.append(network);
+  return b.build([inputOf(graph)], rangedValues(network, INPUT).filter((name) => name !== INPUT).map((name) => valueOf(name, DataType.float)));
+}
+
+function inputOf(graph: Graph): ValueInfoProto {
+  const [height, width, channels] = graph.nodes[0]!.shape as [number, number, number];
+  return batchOf(INPUT, [channels, height, width]);
+}
+
+/** From `input` to `logits`. */
+function floatNetwork(graph: Graph, weights: SharedWeights, statistics: Statistics): Content {
   checkStatistics(graph, statistics);
   const [input, last] = [graph.nodes[0], graph.nodes.at(-1)];
   if (input?.op !== 'input' || last?.op !== 'dense') throw new Error('Expected a graph from an input to a dense layer.');
-  const [height, width, channels] = input.shape as [number, number, number];
-
   const b = new OnnxBuilder();
   // Nothing reads the last node, and its parameters have names of their own.
   const named: Graph = { nodes: [...graph.nodes.slice(0, -1), { ...last, name: LOGITS }] };
   emitGraph(b, named, weights, folded(graph, weights, statistics));
-  b.node('Softmax', PROBABILITIES, [LOGITS]);
-  return b.build([batchOf(INPUT, [channels, height, width])], [batchOf(LOGITS, last.shape), batchOf(PROBABILITIES, last.shape)], options);
+  return b.content();
+}
+
+function inDType(network: Content, options: OnnxModelOptions): Content {
+  switch (options.dtype) {
+    case 'float16':
+      return inHalfPrecision(network, { input: INPUT, output: LOGITS });
+    case 'int8':
+      return quantised(network, INPUT, options.ranges);
+    default:
+      return network;
+  }
 }
 
 /** Batch norm with calibrated statistics, folded where it can be. */

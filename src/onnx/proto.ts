@@ -1,4 +1,4 @@
-import { littleEndian } from '../encoding/littleEndian.js';
+import { littleEndian, type Numbers } from '../encoding/littleEndian.js';
 import { encodeMessage, message, type Message } from '../encoding/wire.js';
 
 /**
@@ -49,7 +49,7 @@ export interface DimensionProto {
 
 export interface ValueInfoProto {
   readonly name: string;
-  readonly type: { readonly tensorType: { readonly elemType: DataType; readonly shape: { readonly dim: readonly DimensionProto[] } } };
+  readonly type: { readonly tensorType: { readonly elemType: DataType; /** Absent where unknown. */ readonly shape?: { readonly dim: readonly DimensionProto[] } } };
 }
 
 export interface GraphProto {
@@ -116,6 +116,18 @@ export function intsAttribute(name: string, ints: readonly number[]): AttributeP
   return { name, ints, type: AttributeType.ints };
 }
 
+/** A constant of any type, from its elements in the type's own array (halves: their bits). */
+export function tensorOf(name: string, dataType: DataType, dims: readonly number[], values: Numbers): TensorProto {
+  return { dims, dataType, name, rawData: littleEndian(values) };
+}
+
+/** Elements of a float32 constant. */
+export function floatValues({ name, dataType, rawData }: TensorProto): Float32Array {
+  if (dataType !== DataType.float) throw new Error(`${name}: expected a float32 constant.`);
+  const view = new DataView(rawData.buffer, rawData.byteOffset, rawData.byteLength);
+  return Float32Array.from({ length: rawData.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true));
+}
+
 export function floatTensor(name: string, dims: readonly number[], values: Float32Array): TensorProto {
   return { dims, dataType: DataType.float, name, rawData: littleEndian(values) };
 }
@@ -132,5 +144,10 @@ export function batchOf(name: string, shape: readonly number[]): ValueInfoProto 
 }
 
 export function floatValue(name: string, dim: readonly DimensionProto[]): ValueInfoProto {
-  return { name, type: { tensorType: { elemType: DataType.float, shape: { dim } } } };
+  return valueOf(name, DataType.float, dim);
+}
+
+/** @param dim unknown where absent */
+export function valueOf(name: string, elemType: DataType, dim?: readonly DimensionProto[]): ValueInfoProto {
+  return { name, type: { tensorType: { elemType, ...(dim && { shape: { dim } }) } } };
 }

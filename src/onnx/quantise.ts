@@ -1,0 +1,214 @@
+import { OnnxBuilder, type Content } from './builder.js';
+import { DataType, floatValues, intAttribute, tensorOf, type NodeProto, type TensorProto } from './proto.js';
+
+/** Least and most of a value's elements, both float32 numbers, by the value's name. */
+export type ActivationRanges = ReadonlyMap<string, readonly [least: number, most: number]>;
+
+/**
+ * A weight's largest magnitude in steps. Kernels of AVX2 add two products of a uint8 and an int8 in 16 bits, saturating: up to 64 the sum is
+ * at most 2 · 255 · 64 = 32640, which fits, so that results do not depend on the processor.
+ */
+const WEIGHT_STEPS = Number(process.env['WS'] ?? 64);
+
+/** A bias's largest magnitude in steps: leaves as much of int32 for the sum that it is added to. */
+const BIAS_STEPS = 2 ** 30;
+
+/** Of a channel without weights and bias. Not so small that products with it are denormal. */
+const LEAST_STEP = 2 ** -60;
+
+/** Operators that only move or choose elements: they work on a value's bytes as they are. */
+const MOVING = new Set(['Slice', 'Pad', 'MaxPool', 'Flatten']);
+
+/** Activations that ONNX Runtime joins with the operator before them, as a bound of its result. */
+const BOUNDING = new Set(['Relu', 'Clip']);
+
+/** Operators whose results lie between 0 and 1, whatever the images. */
+const UNIT = new Set(['Sigmoid', 'HardSigmoid']);
+
+/**
+ * Which values of a float32 graph are quantised. All activations are, but
+ * - what only a bound reads that can be joined with its operator,
+ * - squeeze-and-excitation between the mean and the gate: vectors, whose precision costs no time,
+ * - the result of a dense layer.
+ */
+class Plan {
+  /** Quantised values, in the order of execution. */
+  readonly quantised: ReadonlySet<string>;
+  readonly producers: ReadonlyMap<string, NodeProto>;
+  /** What is computed from means of whole channels, the means included, up to where it meets activations. */
+  readonly vectors: ReadonlySet<string>;
+  readonly #readers = new Map<string, NodeProto[]>();
+
+  constructor({ nodes, initializers }: Content, input: string) {
+    const constants = new Set(initializers.map(({ name }) => name));
+    for (const node of nodes) for (const value of node.input) this.#readers.set(value, [...(this.#readers.get(value) ?? []), node]);
+    this.producers = new Map(nodes.map((node) => [node.output[0]!, node]));
+    const vectors = new Set<string>();
+    for (const { opType, input, output } of nodes) if (opType === 'GlobalAveragePool' || input.every((value) => vectors.has(value) || constants.has(value))) vectors.add(output[0]!);
+    this.vectors = vectors;
+    this.quantised = new Set([input, ...nodes.filter((node) => this.#isQuantised(node)).map(({ output }) => output[0]!)]);
+  }
+
+  #isQuantised({ opType, output: [value] }: NodeProto): boolean {
+    if (opType === 'Gemm') return false;
+    if (opType === 'GlobalAveragePool' || MOVING.has(opType)) return true;
+    const readers = this.#readers.get(value!) ?? [];
+    if (this.vectors.has(value!)) return readers.some(({ output }) => !this.vectors.has(output[0]!));
+    if (process.env['FS'] && opType === 'Sigmoid') return false;
+    return !(readers.length === 1 && BOUNDING.has(readers[0]!.opType));
+  }
+}
+
+/** The values whose ranges `quantised` needs, in the order of execution. */
+export function rangedValues(content: Content, input: string): string[] {
+  const { quantised, producers } = new Plan(content, input);
+  return [...quantised].filter((value) => {
+    const opType = producers.get(value)?.opType;
+    return opType === undefined || !(UNIT.has(opType) || MOVING.has(opType));
+  });
+}
+
+/**
+ * The same graph in QDQ form: each quantised value v is followed by `v/quantised`, uint8 with a zero point, and `v/dequantised`, which its readers
+ * read; kernels are int8, a step for each channel. ONNX Runtime joins what lies between them to operators on bytes.
+ */
+export function quantised(content: Content, input: string, ranges: ActivationRanges): Content {
+  return new Quantiser(content, input, ranges).write();
+}
+
+interface Encoding {
+  readonly step: number;
+  readonly zero: number;
+}
+
+class Quantiser {
+  readonly #b = new OnnxBuilder();
+  readonly #plan: Plan;
+  readonly #constants: ReadonlyMap<string, TensorProto>;
+  readonly #encodings = new Map<string, Encoding>();
+  /** Constants that were written already. */
+  readonly #written = new Set<string>();
+
+  constructor(
+    private readonly content: Content,
+    private readonly input: string,
+    private readonly ranges: ActivationRanges,
+  ) {
+    this.#plan = new Plan(content, input);
+    this.#constants = new Map(content.initializers.map((tensor) => [tensor.name, tensor]));
+  }
+
+  write(): Content {
+    this.#quantise(this.input);
+    for (const node of this.content.nodes) this.#write(node);
+    return this.#b.content();
+  }
+
+  #write(node: NodeProto): void {
+    const value = node.output[0]!;
+    const encoding = this.#encodings.get(node.input[0]!);
+    if (MOVING.has(node.opType) && encoding) return this.#move(node, encoding);
+    this.#b.append({ nodes: [{ ...node, input: this.#operands(node) }], initializers: [] });
+    if (this.#plan.quantised.has(value)) this.#quantise(value);
+  }
+
+  /** What a node reads, for the names that the float graph has. */
+  #operands(node: NodeProto): string[] {
+    if (node.opType === 'Conv' || node.opType === 'Gemm') return this.#layer(node);
+    return node.input.map((value) => this.#read(value));
+  }
+
+  #read(value: string): string {
+    const constant = this.#constants.get(value);
+    if (!constant) return this.#encodings.has(value) ? `${value}/dequantised` : value;
+    if (!this.#written.has(value)) this.#b.constant(constant);
+    this.#written.add(value);
+    return value;
+  }
+
+  /** Operands of a convolution or dense layer. Its bias is a whole number of steps of the products where it adds bytes. */
+  #layer({ input: [x, kernel, bias], output }: NodeProto): string[] {
+    const weights = this.#constants.get(kernel!)!;
+    const encoding = this.#plan.vectors.has(output[0]!) && !this.#plan.quantised.has(output[0]!) && this.#plan.producers.get(output[0]!)!.opType === 'Conv' ? undefined : this.#encodings.get(x!);
+    const offsets = bias === undefined ? undefined : floatValues(this.#constants.get(bias)!);
+    const steps = weightSteps(weights, encoding && offsets, encoding?.step);
+    const operands = [this.#read(x!), this.#weights(weights, steps)];
+    if (bias === undefined) return operands;
+    return [...operands, encoding ? this.#bias(bias, offsets!, steps.map((step) => step * encoding.step)) : this.#read(bias)];
+  }
+
+  #weights(weights: TensorProto, steps: Float32Array): string {
+    const { name, dims } = weights;
+    const each = dims.slice(1).reduce((product, n) => product * n, 1);
+    const b = this.#b;
+    const values = Int8Array.from(floatValues(weights), (weight, i) => Math.round(weight / steps[Math.floor(i / each)]!));
+    const operands = [
+      b.constant(tensorOf(`${name}/quantised`, DataType.int8, dims, values)),
+      b.tensor(`${name}/step`, [steps.length], steps),
+      b.constant(tensorOf(`${name}/zero`, DataType.int8, [steps.length], new Int8Array(steps.length))),
+    ];
+    return b.node('DequantizeLinear', `${name}/dequantised`, operands, [intAttribute('axis', 0)]);
+  }
+
+  #bias(name: string, values: Float32Array, steps: Float32Array): string {
+    const b = this.#b;
+    const dims = [values.length];
+    const operands = [
+      b.constant(tensorOf(`${name}/quantised`, DataType.int32, dims, Int32Array.from(values, (value, c) => Math.round(value / steps[c]!)))),
+      b.tensor(`${name}/step`, dims, steps),
+      b.constant(tensorOf(`${name}/zero`, DataType.int32, dims, new Int32Array(values.length))),
+    ];
+    return b.node('DequantizeLinear', `${name}/dequantised`, operands, [intAttribute('axis', 0)]);
+  }
+
+  /** Quantises a value that was just written. */
+  #quantise(value: string): void {
+    const opType = this.#plan.producers.get(value)?.opType;
+    const range = opType !== undefined && UNIT.has(opType) ? ([0, 1] as const) : this.ranges.get(value);
+    if (!range) throw new Error(`${value}: expected its range, got none.`);
+    const encoding = encodingOf(range, value);
+    const parameters = [this.#b.tensor(`${value}/step`, [], Float32Array.of(encoding.step)), this.#zero(value, encoding)];
+    this.#b.node('QuantizeLinear', `${value}/quantised`, [value, ...parameters]);
+    this.#dequantise(value, encoding, parameters);
+  }
+
+  #zero(value: string, { zero }: Encoding): string {
+    return this.#b.constant(tensorOf(`${value}/zero`, DataType.uint8, [], Uint8Array.of(zero)));
+  }
+
+  #dequantise(value: string, encoding: Encoding, parameters: readonly string[]): void {
+    this.#b.node('DequantizeLinear', `${value}/dequantised`, [`${value}/quantised`, ...parameters]);
+    this.#encodings.set(value, encoding);
+  }
+
+  /** A node that moves bytes. Its result has the encoding of what it reads, and what it pads with is that encoding's zero. */
+  #move(node: NodeProto, encoding: Encoding): void {
+    const [x, ...rest] = node.input as [string, ...string[]];
+    const value = node.output[0]!;
+    const parameters = [this.#b.tensor(`${value}/step`, [], Float32Array.of(encoding.step)), this.#zero(value, encoding)];
+    const input = [`${x}/quantised`, ...rest.map((each) => this.#read(each)), ...(node.opType === 'Pad' ? [parameters[1]!] : [])];
+    this.#b.append({ nodes: [{ ...node, input, output: [`${value}/quantised`] }], initializers: [] });
+    this.#dequantise(value, encoding, parameters);
+  }
+}
+
+/** 256 steps from the least to the most, 0 being one of them. */
+function encodingOf([least, most]: readonly [number, number], value: string): Encoding {
+  const [from, to] = [Math.min(least, 0), Math.max(most, 0)];
+  const step = Math.fround((to - from) / 255);
+  if (!(step < Infinity)) throw new Error(`${value}: expected a finite range, got ${from} to ${to}.`);
+  if (step < LEAST_STEP) return { step: 1, zero: 0 };
+  return { step, zero: Math.round(-from / step) };
+}
+
+/** Steps of the channels of a kernel, [out, …]: its largest weight is so many, and the bias is a whole number of steps that fits. */
+function weightSteps(weights: TensorProto, bias: Float32Array | undefined, inputStep = 1): Float32Array {
+  const values = floatValues(weights);
+  const out = weights.dims[0]!;
+  const each = values.length / out;
+  return Float32Array.from({ length: out }, (_, c) => {
+    let largest = 0;
+    for (let i = c * each; i < (c + 1) * each; i++) largest = Math.max(largest, Math.abs(values[i]!));
+    return Math.max(largest / WEIGHT_STEPS, Math.abs(bias?.[c] ?? 0) / (inputStep * BIAS_STEPS), LEAST_STEP);
+  });
+}
