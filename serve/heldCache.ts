@@ -99,6 +99,16 @@ export class HeldCache<V extends Held> {
     }
   }
 
+  /** Takes a value that is there already, as the one used last. */
+  put(key: string, value: V): void {
+    const entry: Entry<V> = { value, users: 0, cached: true };
+    this.#count(value.bytes);
+    this.#lru.set(key, entry);
+    if (this.#lru.peek(key) === entry) return;
+    entry.cached = false; // larger than all of the cache
+    this.#disposeUnused(entry);
+  }
+
   /** Forgets the values that `lost` picks, such as those that died with a worker. */
   forget(lost: (value: V) => boolean): void {
     for (const [key, { value }] of [...this.#lru.entries()]) if (lost(value)) this.#lru.delete(key);

@@ -1,3 +1,5 @@
+import { bundleDtypes, bundleFormats, defaultBundle } from '../src/bundle/formats.js';
+import { containers } from '../src/encoding/container.js';
 import { z } from 'zod';
 import { frontierChildren } from '../src/checkpoint/checkpoint.js';
 import { costNames, type ChildRecord, type Frontier } from '../src/checkpoint/frontier.js';
@@ -28,8 +30,6 @@ const whichChild = {
   device: z.string().optional().describe("whose latency counts, by its table's name (`--latency-table`); the checkpoint's own where it has one"),
 };
 
-export const bundleFormats = ['onnx'] as const;
-
 /** Which child, and in what time. */
 export const choiceQuery = z.strictObject({
   ...whichChild,
@@ -51,7 +51,15 @@ export const predictQuery = choiceQuery.extend({
 
 export const sliceQuery = z.strictObject({
   ...whichChild,
-  format: z.string().default('onnx').describe(`format of the model in the bundle: ${bundleFormats.join(', ')}`),
+  format: z.string().default(defaultBundle.format).meta({ description: `what the model is written for: ${bundleFormats.join(', ')}`, examples: [...bundleFormats] }),
+  dtype: z.string().default(defaultBundle.dtype).meta({ description: `of the weights: ${bundleDtypes.join(', ')}; int8 of onnx alone`, examples: [...bundleDtypes] }),
+  preprocess: z.string().default('false').describe('true: the model takes images as they are and prepares them itself'),
+  container: z.string().optional().meta({ description: `${containers.join(' or ')}; unless it is said, \`Accept\` decides`, examples: [...containers] }),
+  have: z
+    .string()
+    .optional()
+    .meta({ description: 'a child whose unfolded bundle the client holds, by name, id or text: the answer is a delta, what the asked child has beyond it; only of safetensors in float32', examples: ['S'] }),
+  overlap: z.enum(['true', 'false']).default('false').describe('beside `have`, true: also from a child that does not nest in the asked one'),
 });
 
 export const noQuery = z.strictObject({});

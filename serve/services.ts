@@ -3,6 +3,7 @@ import { rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { availableParallelism } from 'node:os';
 import type { Logger } from 'pino';
+import { calibrationVersion } from '../src/calibrate/calibrate.js';
 import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
 import type { LatencyTable } from '../src/cost/latency.js';
 import { BignasError } from '../src/errors.js';
@@ -14,6 +15,7 @@ import { Metrics } from './metrics.js';
 import type { SecurityOptions } from './middleware/security.js';
 import { Predictions } from './predictions.js';
 import { BodyRoom } from './body.js';
+import { packageVersion } from './packageVersion.js';
 import { Reloader } from './reload.js';
 import { InService, nextSerial, served, type Served } from './served.js';
 import type { BuildReport, BuildRole, BuildWorkerData } from './workers/building.js';
@@ -40,7 +42,7 @@ export interface ServiceOptions {
   readonly maxBody: number;
   /** Requests that compute or wait for it; more are refused. */
   readonly queue: number;
-  /** A folder where calibrated statistics are kept over restarts, as many bytes of them as of children. Default: nowhere. */
+  /** A folder where calibrated statistics and bundles are kept over restarts, of each as many bytes as of children. Default: nowhere. */
   readonly cacheFolder?: string | undefined;
   /** Who may do what. Default: everything but administration is open. */
   readonly security?: SecurityOptions;
@@ -95,7 +97,6 @@ export async function startServices(opened: Checkpoint, path: string, options: S
   const metrics = new Metrics();
   const retire = (old: Served): void => {
     children.retire(old);
-    bundles.retire(old);
     build.call('release', { serial: old.serial }).catch((error: unknown) => {
       // A worker that died meanwhile no longer has it.
       logger.debug({ err: error }, 'a checkpoint was not released');
@@ -103,7 +104,8 @@ export async function startServices(opened: Checkpoint, path: string, options: S
   };
   const inService = new InService(served(nextSerial(), shareCheckpoint(opened), options.latencyTables ?? []), retire);
   metrics.serve(inService.current.checkpoint);
-  const folder = await bundleFolder();
+  // Of no use to later servers unless their statistics are, too.
+  const folder = options.cacheFolder === undefined ? await bundleFolder() : join(options.cacheFolder, 'bundles');
 
   const start = <M extends Role<M>>(role: string, data: () => unknown, onDeath?: (thread: Thread<M>) => void): Thread<M> => {
     const thread: Thread<M> = new Thread<M>({
@@ -153,11 +155,12 @@ export async function startServices(opened: Checkpoint, path: string, options: S
       logger.error({ err: error, cache }, 'a cached value could not be disposed of');
     });
   const children = new Children({ build, run, maxBytes, observer: observer('children'), onBuilt, maxBatch, batchObserver: metrics.batchObserver });
-  const bundles = new Bundles({ build, folder, maxBytes: cacheBytes, observer: observer('bundles'), onBuilt });
+  const maker = `${packageVersion()}-${tensorflow ? 'tensorflow' : 'onnx'}-${calibrationVersion}`;
+  const bundles = await Bundles.open({ build, folder, maxBytes: cacheBytes, maker, observer: observer('bundles'), onBuilt });
   const all = [...new Set<Thread<ImageRole> | Thread<BuildRole> | Thread<RunRole>>([...images, build, ...run])];
   const close = async (): Promise<void> => {
     await Promise.all(all.map((thread) => thread.close()));
-    await rm(folder, { recursive: true, force: true });
+    if (options.cacheFolder === undefined) await rm(folder, { recursive: true, force: true });
   };
   try {
     await Promise.all(all.map((thread) => thread.ready));

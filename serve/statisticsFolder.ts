@@ -15,6 +15,15 @@ export interface KeptChild {
   readonly architecture: string;
 }
 
+/** What is computed of a child once: its statistics, and what bundles need besides, as soon as one was asked for. */
+export interface KeptStatistics {
+  readonly statistics: Statistics;
+  /** Golden logits, [classes]. */
+  readonly golden?: Float32Array | undefined;
+  /** Ranges of its activations, [n, 2] in the order of `rangedNames`. */
+  readonly ranges?: Float32Array | undefined;
+}
+
 /** What a file is not to be called unless the whole of it is there. */
 const SUFFIX = '.statistics';
 /** Hex digits of the digest that a file begins with, and a line's end. */
@@ -38,19 +47,20 @@ export class StatisticsFolder {
     private readonly engine: string,
   ) {}
 
-  /** The child's statistics; undefined where they are not there. @throws Error that says why a file was no use: it has been removed */
-  async read(checkpoint: Checkpoint, child: KeptChild): Promise<Statistics | undefined> {
+  /** What is kept of the child; undefined where nothing is. @throws Error that says why a file was no use: it has been removed */
+  async read(checkpoint: Checkpoint, child: KeptChild): Promise<KeptStatistics | undefined> {
     const path = this.#path(checkpoint, child);
     const bytes = await readFile(path).catch(absent);
     if (!bytes) return undefined;
     try {
       const content = bytes.subarray(HEAD);
       if (bytes.toString('latin1', 0, HEAD) !== head(content)) throw new Error('its digest does not fit its content');
-      const statistics = readStatistics(checkpoint.manifest, [child], decodeSafetensors(content)).statistics.get(child.id);
+      const read = readStatistics(checkpoint.manifest, [child], decodeSafetensors(content));
+      const statistics = read.statistics.get(child.id);
       if (!statistics) throw new Error('it holds no statistics of the child');
       const now = new Date();
       await utimes(path, now, now).catch(() => undefined); // used lately; another server may have removed it
-      return statistics;
+      return { statistics, golden: read.golden.get(child.id), ranges: read.ranges.get(child.id) };
     } catch (error) {
       await rm(path, { force: true });
       throw new Error(`${path}: ${(error as Error).message}; it was removed`, { cause: error });
@@ -58,8 +68,9 @@ export class StatisticsFolder {
   }
 
   /** @throws Error where it cannot be written (no room, no permission): nothing is left of it then */
-  async write(checkpoint: Checkpoint, child: KeptChild, statistics: Statistics): Promise<void> {
-    const content = encodeSafetensors(statisticsTensors(new Map([[child.id, statistics]])));
+  async write(checkpoint: Checkpoint, child: KeptChild, { statistics, golden, ranges }: KeptStatistics): Promise<void> {
+    const only = <T>(value: T | undefined): Map<string, T> => new Map(value === undefined ? [] : [[child.id, value]]);
+    const content = encodeSafetensors(statisticsTensors(only(statistics), only(golden), only(ranges)));
     await mkdir(this.folder, { recursive: true });
     if (this.#bytes === undefined || this.#bytes + HEAD + content.length > this.maxBytes) await this.#prune(HEAD + content.length);
     await writeFileAtomic(this.#path(checkpoint, child), Buffer.concat([Buffer.from(head(content), 'latin1'), content]));

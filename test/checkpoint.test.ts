@@ -48,12 +48,12 @@ async function editTensors(path: string, name: CheckpointFile, edit: (tensors: M
 const refused = (path: string, message: RegExp, code = 'CHECKPOINT_INVALID') => assert.rejects(openCheckpoint(path), { name: 'BignasError', code, message });
 
 test('what is written is read again, and written again it is the same files', async () => {
-  const { manifest, weights, calibration, frontier, statistics, golden } = checkpoint;
+  const { manifest, weights, calibration, frontier, statistics, golden, ranges } = checkpoint;
   assert.ok(weights.data.buffer instanceof SharedArrayBuffer);
   assert.equal(statistics.size, 3);
   const { files: _files, format: _format, version: _version, ...content } = manifest;
   const again = join(folder.path, 'again');
-  await writeCheckpoint(again, { manifest: content, weights, calibration, frontier, statistics, golden });
+  await writeCheckpoint(again, { manifest: content, weights, calibration, frontier, statistics, golden, ranges });
   for (const name of [...checkpointFiles, 'manifest.json'])
     assert.deepEqual(await readFile(join(again, name)), await readFile(join(checkpoint.folder, name)), name);
   const reread = await openCheckpoint(again);
@@ -99,7 +99,8 @@ test('tensors that are missing, too many, of another shape or type, or not finit
     [weights, (t) => t.set('classifier.bias', { dtype: 'I32', shape: [4], data: new Int32Array(4) }), /classifier\.bias: expected F32 \[4\], got I32/],
     [weights, (t) => t.set('classifier.bias', { dtype: 'F32', shape: [4], data: Float32Array.of(1, NaN, 0, 0) }), /not a finite number/],
     ['calibration.safetensors', (t) => t.set('crops', { dtype: 'U8', shape: [1, 14, 14, 3], data: new Uint8Array(588) }), /crops: expected U8 \[16,14,14,3\]/],
-    ['statistics.safetensors', (t) => t.delete([...t.keys()].at(-1)!), /is missing/],
+    ['statistics.safetensors', (t) => t.delete([...t.keys()].findLast((name) => name.endsWith('/variance'))!), /is missing/],
+    ['statistics.safetensors', (t) => (t.get([...t.keys()].find((name) => name.endsWith('/golden'))!)!.data[0] = NaN), /holds a value that is no logit/],
     ['statistics.safetensors', (t) => (t.get([...t.keys()].find((name) => name.endsWith('/variance'))!)!.data[0] = -1), /holds a value that is no variance/],
     ['statistics.safetensors', (t) => (t.get([...t.keys()].find((name) => name.endsWith('/mean'))!)!.data[0] = NaN), /holds a value that is no mean/],
     ['statistics.safetensors', (t) => t.set('000000000000/stem.bn/mean', { dtype: 'F32', shape: [4], data: new Float32Array(4) }), /does not belong/],
@@ -171,9 +172,9 @@ test("a training run's folder is its latest step; a name that leads elsewhere is
 test('a writer that fails leaves the checkpoint that was there, and nothing else', async () => {
   const path = join(folder.path, 'kept');
   await cp(checkpoint.folder, path, { recursive: true });
-  const { manifest, weights, calibration, frontier, statistics, golden } = checkpoint;
+  const { manifest, weights, calibration, frontier, statistics, golden, ranges } = checkpoint;
   const failing = new Map([['optimiser.safetensors', 'not bytes' as unknown as Uint8Array], ['folder/that/is/not/there', new Uint8Array(1)]]);
-  await assert.rejects(writeCheckpoint(path, { manifest, weights, calibration, frontier, statistics, golden }, failing));
+  await assert.rejects(writeCheckpoint(path, { manifest, weights, calibration, frontier, statistics, golden, ranges }, failing));
   assert.equal((await openCheckpoint(path)).digest, checkpoint.digest);
   assert.deepEqual((await readdir(folder.path)).filter((name) => name.includes('partial')), []);
 });

@@ -113,15 +113,22 @@ describe('which child', () => {
   test('`arch` and a budget; unknown, doubled and malformed parameters', async () => {
     assert.match(problem(await post('?arch=M&flops=6M'), 'PARAMETER_INVALID').detail, /either `arch` or a budget/);
     assert.deepEqual(problem(await post('?flop=6M'), 'PARAMETER_INVALID')['legal'], ['arch', 'flops', 'params', 'bytes', 'memory', 'latency', 'device', 'deadline', 'min_accuracy', 'top']);
-    assert.deepEqual(problem(await get('/slice?top=3'), 'PARAMETER_INVALID')['legal'], ['arch', 'flops', 'params', 'bytes', 'memory', 'latency', 'device', 'format']);
+    assert.deepEqual(problem(await get('/slice?top=3'), 'PARAMETER_INVALID')['legal'], ['arch', 'flops', 'params', 'bytes', 'memory', 'latency', 'device', 'format', 'dtype', 'preprocess', 'container', 'have', 'overlap']);
     assert.match(problem(await post('?arch=M&arch=S'), 'PARAMETER_INVALID').detail, /expected it once/);
     for (const top of ['0', '-1', '1.5', 'many', '']) assert.equal(problem(await post(`?top=${top}`), 'PARAMETER_INVALID')['parameter'], 'top');
     problem(await get('/space?x=1'), 'PARAMETER_INVALID');
     problem(await get('/archs/%E0%A4%A'), 'PARAMETER_INVALID');
   });
 
+  test('a dtype, a preprocessing or a container that a format does not have', async () => {
+    assert.deepEqual(problem(await get('/slice?arch=M&dtype=int4'), 'PARAMETER_INVALID')['legal'], ['float32', 'float16', 'int8']);
+    assert.deepEqual(problem(await get('/slice?arch=M&format=savedmodel&dtype=int8'), 'PARAMETER_INVALID')['legal'], ['float32', 'float16']);
+    assert.deepEqual(problem(await get('/slice?arch=M&container=7z'), 'PARAMETER_INVALID')['legal'], ['zip', 'tar']);
+    assert.deepEqual(problem(await get('/slice?arch=M&format=safetensors&preprocess=true'), 'PARAMETER_INVALID')['legal'], ['false']);
+  });
+
   test('an unknown format', async () => {
-    assert.deepEqual(problem(await get('/slice?arch=M&format=pdf'), 'FORMAT_UNKNOWN')['legal'], ['onnx']);
+    assert.deepEqual(problem(await get('/slice?arch=M&format=pdf'), 'FORMAT_UNKNOWN')['legal'], ['onnx', 'tfjs', 'savedmodel', 'safetensors']);
   });
 });
 

@@ -206,7 +206,7 @@ describe('GET /slice', () => {
 
     const files = unzipSync(bytes);
     const manifest = bundleManifestSchema.parse(JSON.parse(Buffer.from(files['manifest.json']!).toString()));
-    assert.deepEqual(Object.keys(files).sort(), ['README.md', 'manifest.json', 'model.onnx']);
+    assert.deepEqual(Object.keys(files).sort(), ['README.md', 'SHA256SUMS', 'golden.safetensors', 'manifest.json', 'model.onnx']);
     for (const [name, digest] of Object.entries(manifest.files)) assert.equal(sha256(files[name]!), digest);
     assert.deepEqual(manifest.labels, checkpoint.manifest.dataset.classes);
     assert.deepEqual([manifest.architecture, manifest.checkpoint.digest, manifest.calibration.engine?.name], [architecture, checkpoint.digest, 'onnx']);

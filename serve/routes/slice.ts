@@ -1,11 +1,18 @@
 import { finished } from 'node:stream/promises';
 import type { Request, Response } from 'express';
+import type { z } from 'zod';
 import { latencyTableSchema } from '../../src/cost/latency.js';
-import { BignasError, shown } from '../../src/errors.js';
+import { BignasError } from '../../src/errors.js';
 import { BodyRoom, readBody } from '../body.js';
-import type { BundleFile } from '../bundles.js';
+import { bundleOptions, bundleQuery, type BundleOptions } from '../../src/bundle/formats.js';
+import { outside } from '../../src/bundle/delta.js';
+import { frontierChildren, graphOf } from '../../src/checkpoint/checkpoint.js';
+import { familyNames } from '../../src/checkpoint/frontier.js';
+import { containers, containerTypes } from '../../src/encoding/container.js';
+import type { ChildDescription } from '../../src/bundle/child.js';
+import type { AskedBundle, BundleFile } from '../bundles.js';
 import { nameLabel } from '../metrics.js';
-import { bundleFormats, childOf, parseQuery, readLatencyTable, sliceQuery, type ChildQuery, type ChosenChild } from '../schemas.js';
+import { childOf, parseQuery, readLatencyTable, sliceQuery } from '../schemas.js';
 import type { Services } from '../services.js';
 import { pendingSchema } from '../answers.js';
 import type { Served } from '../served.js';
@@ -24,26 +31,19 @@ const TABLE_BYTES = 8 * 2 ** 20;
  */
 export function sliceRoute(services: Services): Route {
   const room = new BodyRoom(4 * TABLE_BYTES);
-  const ask = (request: Request): ChildQuery & { readonly format: string } => {
-    const query = parseQuery(sliceQuery, request.query);
-    if ((bundleFormats as readonly string[]).includes(query.format)) return query;
-    throw new BignasError('FORMAT_UNKNOWN', `Expected \`format\` to be ${bundleFormats.join(', ')}, got ${shown(query.format)}.`, {
-      parameter: 'format',
-      legal: bundleFormats,
-    });
-  };
   return {
     path: '/slice',
     get: {
       id: 'slice',
-      summary: 'download a child as a bundle: ?arch= or a budget (?flops=, ?params=, ?bytes=, ?memory=, ?latency=); ?format=onnx',
+      summary: 'download a child as a bundle: ?arch= or a budget (?flops=, ?params=, ?bytes=, ?memory=, ?latency=); ?format=, ?dtype=, ?preprocess=, ?container=; ?have= for an update',
       scope: 'slice',
       query: sliceQuery,
       answers,
       handlers: [
         async function slice(request, response) {
-          const query = ask(request);
-          await answerBundle(services, request, response, childOf(servedOf(response), query), query.format);
+          const query = parseQuery(sliceQuery, request.query);
+          const options = optionsOf(request, response, query);
+          await answerBundle(services, request, response, askedBundle(servedOf(response), childOf(servedOf(response), query).child, options, query));
         },
       ],
     },
@@ -56,18 +56,54 @@ export function sliceRoute(services: Services): Route {
       answers,
       handlers: [
         async function sliceForDevice(request, response) {
-          const query = ask(request);
+          const query = parseQuery(sliceQuery, request.query);
+          const options = optionsOf(request, response, query);
           if (query.latency === undefined || query.device !== undefined)
             throw new BignasError('PARAMETER_INVALID', 'Expected `latency` and no `device`: the table in the body is that of your own device. Without a table, ask by GET.', { parameter: 'latency' });
           const table = readLatencyTable(await readBody(request, TABLE_BYTES, room));
-          await answerBundle(services, request, response, childOf(servedOf(response), query, { table }), query.format);
+          await answerBundle(services, request, response, askedBundle(servedOf(response), childOf(servedOf(response), query, { table }).child, options, query));
         },
       ],
     },
   };
 }
 
-const zip = { 'application/zip': undefined };
+type SliceQuery = z.infer<typeof sliceQuery>;
+
+/** What the query says of the bundle, and `Accept` where it is silent. @throws BignasError FORMAT_UNKNOWN, PARAMETER_INVALID */
+function optionsOf(request: Request, response: Response, { format, dtype, preprocess, container }: SliceQuery): BundleOptions {
+  if (container !== undefined) return bundleOptions({ format, dtype, preprocess, container });
+  response.vary('Accept');
+  const accepted = request.accepts(containers.map((name) => containerTypes[name]));
+  return bundleOptions({ format, dtype, preprocess, container: containers.find((name) => containerTypes[name] === accepted) });
+}
+
+/** @throws BignasError DELTA_IMPOSSIBLE, DELTA_NOT_NESTED, or what finding a child throws */
+function askedBundle(served: Served, child: ChildDescription, options: BundleOptions, { have, overlap }: SliceQuery): AskedBundle {
+  if (have === undefined) return { child, options, have };
+  if (options.format !== 'safetensors' || options.dtype !== 'float32')
+    throw new BignasError('DELTA_IMPOSSIBLE', `Expected \`format=safetensors\` in float32 beside \`have\`: a folded or rounded child cannot yield another; got ${options.format} in ${options.dtype}.`, { parameter: 'format', legal: ['safetensors'] });
+  const held = served.find(have);
+  const [from, to] = [graphOf(served.checkpoint, held.architecture), graphOf(served.checkpoint, child.architecture)];
+  const over = outside(from, to);
+  if (over && overlap !== 'true')
+    throw new BignasError(
+      'DELTA_NOT_NESTED',
+      `Expected a child that nests in ${child.architecture}, but ${over.tensor.name} of ${held.architecture} is [${over.size.join(', ')}], which the other does not hold. Download the whole bundle, or ask with \`overlap=true\` for what the two do not share.`,
+      { parameter: 'have', tensor: over.tensor.name, nesting: nestingIn(served, child) },
+    );
+  return { child, options, have: held };
+}
+
+/** Names and ids of the frontier's children that nest in a child. */
+function nestingIn({ checkpoint }: Served, child: ChildDescription): string[] {
+  const into = graphOf(checkpoint, child.architecture);
+  const { family } = checkpoint.frontier;
+  const nesting = frontierChildren(checkpoint.frontier).filter(({ id, architecture }) => id !== child.id && !outside(graphOf(checkpoint, architecture), into));
+  return nesting.map(({ id }) => familyNames.find((name) => family[name].id === id) ?? id);
+}
+
+const zip = { 'application/zip': undefined, 'application/x-tar': undefined };
 const answers: Readonly<Record<number, AnswerDescription>> = {
   200: { description: 'the bundle', content: zip },
   202: { description: 'the child is being made (`Prefer: respond-async`); ask again when the place to poll says that it is there', content: { 'application/json': pendingSchema } },
@@ -75,21 +111,22 @@ const answers: Readonly<Record<number, AnswerDescription>> = {
   304: { description: 'the client has it already (`If-None-Match`)' },
 };
 
-async function answerBundle(services: Services, request: Request, response: Response, { child }: ChosenChild, format: string): Promise<void> {
+async function answerBundle(services: Services, request: Request, response: Response, asked: AskedBundle): Promise<void> {
+  const { child, options: kind, have } = asked;
   if (answerPending(services, request, response, child)) return;
   const { bundles, admission, metrics, options } = services;
   const served: Served = servedOf(response);
   const leave = admission.enter();
   try {
-    await bundles.use(served, child, clientSignal(response), async (bundle) => {
+    await bundles.use(served, asked, clientSignal(response), async (bundle) => {
       leave(); // sending computes nothing
       await sendBundle(response, bundles.folder, bundle, options.stalledMs ?? STALLED_MS, {
         ETag: `"${bundle.sha256}"`,
         // The child of a budget may be another tomorrow: kept, but asked about each time.
         'Cache-Control': 'public, no-cache',
-        'Content-Type': 'application/zip',
-        'Content-Location': `/slice?arch=${child.architecture}&format=${format}`,
-        'Content-Disposition': `attachment; filename="bignas-${served.checkpoint.manifest.space.name}-${child.id}.zip"`,
+        'Content-Type': containerTypes[kind.container],
+        'Content-Location': `/slice?arch=${child.architecture}&${bundleQuery(kind)}${have ? `&have=${have.architecture}` : ''}`,
+        'Content-Disposition': `attachment; filename="bignas-${served.checkpoint.manifest.space.name}-${child.id}${have ? `-from-${have.id}` : ''}.${kind.container}"`,
       });
     });
   } finally {

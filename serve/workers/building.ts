@@ -1,11 +1,14 @@
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LRUCache } from 'lru-cache';
-import { onnxBundle } from '../../src/bundle/bundle.js';
+import { bundleFiles, bundleParts, fastCrc32 } from '../../src/bundle/bundle.js';
 import { describeChild } from '../../src/bundle/child.js';
+import { deltaFiles } from '../../src/bundle/delta.js';
+import type { BundleOptions } from '../../src/bundle/formats.js';
 import type { BundleManifest } from '../../src/bundle/manifest.js';
-import { calibrate, calibrationVersion } from '../../src/calibrate/calibrate.js';
+import { batches, calibrate, calibrationVersion } from '../../src/calibrate/calibrate.js';
+import { goldenLogits } from '../../src/calibrate/golden.js';
 import { PrefixStore } from '../../src/calibrate/prefixStore.js';
 import { openCheckpoint, type Checkpoint } from '../../src/checkpoint/checkpoint.js';
 import { BignasError } from '../../src/errors.js';
@@ -15,9 +18,11 @@ import type { Engine } from '../../src/graph/engine.js';
 import type { Graph } from '../../src/graph/graph.js';
 import type { Statistics } from '../../src/graph/statistics.js';
 import type { SharedWeights } from '../../src/graph/weights.js';
-import { onnxModel } from '../../src/onnx/model.js';
-import { parseArchitecture, type Architecture } from '../../src/space/architecture.js';
-import { StatisticsFolder, type KeptChild } from '../statisticsFolder.js';
+import type { Files } from '../../src/encoding/container.js';
+import { rangedNames } from '../../src/onnx/model.js';
+import { activationRanges, type ActivationRanges } from '../../src/onnx/ranges.js';
+import { formatArchitecture, parseArchitecture, type Architecture } from '../../src/space/architecture.js';
+import { StatisticsFolder, type KeptChild, type KeptStatistics } from '../statisticsFolder.js';
 import { receiveCheckpoint, sendCheckpoint, shareCheckpoint, type SentCheckpoint } from './checkpoint.js';
 import { Transferred, type Handlers } from './protocol.js';
 
@@ -52,7 +57,7 @@ export interface BuildReport {
   readonly calibration: number | null;
   readonly source: StatisticsSource;
   /** What went wrong with kept statistics, for the log; the child is right all the same. */
-  readonly warnings: readonly string[];
+  readonly warnings: string[];
 }
 
 /** A child of a held checkpoint. */
@@ -69,18 +74,26 @@ export interface BuildRole {
   /** A child, as the run worker loads it. */
   build: { input: AskedChild; output: { readonly model: Uint8Array<ArrayBuffer>; readonly report: BuildReport } };
   /** A child, as a user downloads it: a file of the folder. */
-  bundle: { input: AskedChild; output: BuiltBundle };
+  bundle: { input: AskedBundle; output: BuiltBundle };
+}
+
+export interface AskedBundle extends AskedChild {
+  readonly options: BundleOptions;
+  /** Canonical text of the child that a delta leads from; undefined: the whole bundle. */
+  readonly have: string | undefined;
+  /** What the file's name begins with. */
+  readonly key: string;
 }
 
 export interface BuiltBundle {
+  /** `key-sha256.container`: its name says what is in it, and whether it is whole. */
   readonly file: string;
   readonly sha256: string;
   readonly bytes: number;
   readonly report: BuildReport;
 }
 
-interface Calibrated {
-  readonly statistics: Statistics;
+interface Calibrated extends KeptStatistics {
   readonly engine: BundleManifest['calibration']['engine'];
 }
 
@@ -93,7 +106,7 @@ export interface BuildEngine {
 }
 
 /** What a build worker answers. */
-export function buildHandlers({ folder, statisticsBytes, prefixBytes, statisticsFolder, checkpoints: sent }: BuildWorkerData, held: HeldCheckpoints, { engine, version, modelOf }: BuildEngine): Handlers<BuildRole> {
+export function buildHandlers({ folder, statisticsBytes, prefixBytes, statisticsFolder, threads, checkpoints: sent }: BuildWorkerData, held: HeldCheckpoints, { engine, version, modelOf }: BuildEngine): Handlers<BuildRole> {
   for (const one of sent) held.set(one.serial, receiveCheckpoint(one.checkpoint));
   const kept = statisticsFolder && new StatisticsFolder(statisticsFolder.path, statisticsFolder.maxBytes, `${engine.name}-${version}-${calibrationVersion}`);
   const prefixes = new PrefixStore(prefixBytes);
@@ -118,11 +131,11 @@ export function buildHandlers({ folder, statisticsBytes, prefixBytes, statistics
       warnings.push((error as Error).message);
     };
     const shipped = checkpoint.statistics.get(child.id);
-    if (shipped) return found({ statistics: shipped, engine: null }, 'checkpoint');
-    const key = `${checkpoint.digest}/${child.id}`;
+    const key = keyOf(checkpoint, child);
     const known = computed.get(key);
-    if (known) return found(known, 'memory');
-    const ours = (statistics: Statistics): Calibrated => ({ statistics, engine: { name: engine.name, version } });
+    if (known) return found(known, shipped ? 'checkpoint' : 'memory');
+    if (shipped) return found({ statistics: shipped, golden: checkpoint.golden.get(child.id), ranges: checkpoint.ranges.get(child.id), engine: null }, 'checkpoint');
+    const ours = (kept: KeptStatistics): Calibrated => ({ ...kept, engine: { name: engine.name, version } });
     const stored = await kept?.read(checkpoint, child).catch(warned);
     if (stored) {
       const calibrated = ours(stored);
@@ -133,10 +146,10 @@ export function buildHandlers({ folder, statisticsBytes, prefixBytes, statistics
     const started = performance.now();
     const source = { crops, preprocessing: manifest.preprocessing, batch: manifest.calibration.batch };
     const { statistics } = await calibrate(engine, graph, weights, source, { signal, prefixes: { store: prefixes, context: checkpoint.digest } });
-    const calibrated = ours(statistics);
+    const calibrated = ours({ statistics });
     const calibration = since(started);
     computed.set(key, calibrated);
-    await kept?.write(checkpoint, child, calibrated.statistics).catch(warned);
+    await kept?.write(checkpoint, child, calibrated).catch(warned);
     return { calibrated, report: { source: 'computed', calibration, warnings } };
   }
 
@@ -157,17 +170,59 @@ export function buildHandlers({ folder, statisticsBytes, prefixBytes, statistics
       return new Transferred({ model, report: { build: since(started), ...report } }, [model.buffer]);
     },
     async bundle(asked, signal) {
-      const { checkpoint, architecture, graph, id, calibrated: { statistics, engine: by }, report } = await calibrated(asked, signal);
+      const { options, have, key } = asked;
+      const child = await calibrated(asked, signal);
       const started = performance.now();
-      const model = onnxModel(graph, checkpoint.weights, statistics, { name: id });
-      const zip = onnxBundle(checkpoint, { description: describeChild(checkpoint, architecture), model, statistics, engine: by });
-      const sha256 = createHash('sha256').update(zip).digest('hex');
-      const file = `${randomUUID()}.zip`; // not the digest: an evicted bundle and its successor may both be there
+      const { checkpoint, architecture, graph, report } = child;
+      const { statistics, engine: by, golden, ranges } = await proven(child, options, signal);
+      const files = await bundleFiles(checkpoint, { description: describeChild(checkpoint, architecture), graph, statistics, golden: golden!, ranges: ranges && named(child, ranges), engine: by }, options);
+      const parts = bundleParts(options.container, have === undefined ? files : await updateFrom(have, child, files, options));
+      const hash = createHash('sha256');
+      for (const part of parts) hash.update(part);
+      const sha256 = hash.digest('hex');
+      const bytes = parts.reduce((sum, { length }) => sum + length, 0);
+      const file = `${key}-${sha256}.${options.container}`;
       await mkdir(folder, { recursive: true }); // temporary folders get cleaned
-      await writeFileAtomic(join(folder, file), zip).catch((error: unknown) => storageFull(error, zip.length));
-      return { file, sha256, bytes: zip.length, report: { build: since(started), ...report } };
+      // What is found at the next start is checked by its name.
+      await writeFileAtomic(join(folder, file), parts, { synced: false }).catch((error: unknown) => storageFull(error, bytes));
+      return { file, sha256, bytes, report: { build: since(started), ...report } };
     },
   };
+
+  /** What a bundle needs besides statistics; computed once a child, and kept with them. */
+  async function proven({ checkpoint, id, architecture, graph, calibrated: known, report }: CalibratedChild, { dtype }: BundleOptions, signal: AbortSignal): Promise<Calibrated> {
+    const { weights, manifest, calibration: crops } = checkpoint;
+    const { preprocessing } = manifest;
+    let { golden, ranges } = known;
+    if (golden && (dtype !== 'int8' || ranges)) return known;
+    golden ??= await goldenLogits(engine, graph, weights, known.statistics, preprocessing);
+    if (dtype === 'int8') {
+      const source = batches({ crops, preprocessing, batch: manifest.calibration.batch }, architecture.resolution);
+      const found = await activationRanges(graph, weights, known.statistics, source, { threads, signal });
+      ranges = Float32Array.from(rangedNames(graph, weights, known.statistics).flatMap((name) => [...found.get(name)!]));
+    }
+    const child: KeptChild = { id, architecture: formatArchitecture(architecture) };
+    const now: Calibrated = { ...known, golden, ranges };
+    computed.set(keyOf(checkpoint, child), now);
+    if (now.engine) await kept?.write(checkpoint, child, now).catch((error: unknown) => report.warnings.push((error as Error).message));
+    return now;
+  }
+}
+
+/** Ranges by the names of the values that they are of. */
+function named({ graph, checkpoint, calibrated: { statistics } }: CalibratedChild, ranges: Float32Array): ActivationRanges {
+  return new Map(rangedNames(graph, checkpoint.weights, statistics).map((name, i) => [name, [ranges[2 * i]!, ranges[2 * i + 1]!]]));
+}
+
+async function updateFrom(have: string, { checkpoint, architecture, graph }: CalibratedChild, files: Files, { container }: BundleOptions): Promise<Files> {
+  const { space } = checkpoint.manifest;
+  const held = { architecture: have, graph: buildGraph(space, parseArchitecture(space, have)) };
+  const want = { architecture: formatArchitecture(architecture), graph, files };
+  return deltaFiles(checkpoint.weights, { checkpoint: checkpoint.digest, have: held, want, container, crc32: fastCrc32 });
+}
+
+function keyOf({ digest }: Checkpoint, { id }: Pick<KeptChild, 'id'>): string {
+  return `${digest}/${id}`;
 }
 
 /** The checkpoints that a worker has been given, by serial number. */

@@ -14,6 +14,7 @@ export function shareCheckpoint(checkpoint: Checkpoint): Checkpoint {
     calibration: { crops: shared(crops, Uint8Array), count },
     statistics: new Map([...checkpoint.statistics].map(([id, statistics]) => [id, shareStatistics(statistics)])),
     golden: new Map([...checkpoint.golden].map(([id, logits]) => [id, shared(logits, Float32Array)])),
+    ranges: new Map([...checkpoint.ranges].map(([id, bounds]) => [id, shared(bounds, Float32Array)])),
   };
 }
 

@@ -88,8 +88,8 @@ ${labels}
 const model = await tf.loadGraphModel('model.json');
 await photo.decode();
 ${preprocess
-  ? "const image = tf.browser.fromPixels(photo).expandDims(0);
-const probabilities = await model.execute({ image }, 'probabilities').data();"
+  ? `const image = tf.browser.fromPixels(photo).expandDims(0);
+const probabilities = await model.execute({ image }, 'probabilities').data();`
   : `// \`prepare\`: the preparation below, as float32 [1, ${resolution}, ${resolution}, 3]. With preprocess=true the model does it itself.
 const probabilities = await model.execute({ input: prepare(photo) }, 'probabilities').data();`}
 ${show}

@@ -14,7 +14,7 @@ import { writeFolderAtomic } from '../files/atomic.js';
 import { storedFrontierSchema, type ChildRecord, type Costs, type Frontier } from './frontier.js';
 import { checkpointFiles, checkpointFormat, checkpointVersion, manifestSchema, type CheckpointFile, type Manifest } from './manifest.js';
 import { decodeSafetensors, encodeSafetensors, type Tensor, type Tensors } from './safetensors.js';
-import { goldenOf, statisticsTensors, weightTensors } from './tensors.js';
+import { goldenOf, rangesOf, statisticsTensors, weightTensors } from './tensors.js';
 
 /** Training crops for calibration, uint8 at the fixed size. */
 export interface CalibrationCrops {
@@ -37,6 +37,8 @@ export interface Checkpoint {
   readonly statistics: ReadonlyMap<string, Statistics>;
   /** Logits for the golden photograph (`goldenLogits`) of children that have statistics, by id. Before format version 4 there were none. */
   readonly golden: ReadonlyMap<string, Float32Array>;
+  /** Ranges of their activations, [n, 2] in the order of `rangedNames`, where they are known. */
+  readonly ranges: ReadonlyMap<string, Float32Array>;
 }
 
 /** What a writer gives: a checkpoint before its files exist. */
@@ -45,8 +47,8 @@ export type CheckpointContent = Omit<Checkpoint, 'folder' | 'digest' | 'manifest
 };
 
 /** A checkpoint that was read, as a writer takes it. */
-export function contentOf({ weights, calibration, frontier, statistics, golden, manifest: { format: _f, version: _v, files: _files, ...manifest } }: Checkpoint): CheckpointContent {
-  return { weights, calibration, frontier, statistics, golden, manifest };
+export function contentOf({ weights, calibration, frontier, statistics, golden, ranges, manifest: { format: _f, version: _v, files: _files, ...manifest } }: Checkpoint): CheckpointContent {
+  return { weights, calibration, frontier, statistics, golden, ranges, manifest };
 }
 
 /** Every child that a frontier names, once. */
@@ -69,7 +71,7 @@ export async function writeCheckpoint(
     'weights.safetensors': encodeSafetensors(weightTensors(content.weights), { format: checkpointFormat }),
     'calibration.safetensors': encodeSafetensors(new Map([['crops', { dtype: 'U8', shape: [count, crop, crop, 3], data: crops }]])),
     'frontier.json': json(content.frontier),
-    'statistics.safetensors': encodeSafetensors(statisticsTensors(content.statistics, content.golden)),
+    'statistics.safetensors': encodeSafetensors(statisticsTensors(content.statistics, content.golden, content.ranges)),
   };
   const manifest: Manifest = {
     format: checkpointFormat,
@@ -98,8 +100,8 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const weights = inFile(folder, 'weights.safetensors', () => readWeights(manifest, decodeSafetensors(files['weights.safetensors'])));
   const calibration = inFile(folder, 'calibration.safetensors', () => readCrops(manifest, decodeSafetensors(files['calibration.safetensors'])));
   const frontier = inFile(folder, 'frontier.json', () => readFrontier(manifest, files['frontier.json']));
-  const { statistics, golden } = inFile(folder, 'statistics.safetensors', () => readStatistics(manifest, frontierChildren(frontier), decodeSafetensors(files['statistics.safetensors'])));
-  return { folder, manifest, digest: sha256(manifestBytes), weights, calibration, frontier, statistics, golden };
+  const { statistics, golden, ranges } = inFile(folder, 'statistics.safetensors', () => readStatistics(manifest, frontierChildren(frontier), decodeSafetensors(files['statistics.safetensors'])));
+  return { folder, manifest, digest: sha256(manifestBytes), weights, calibration, frontier, statistics, golden, ranges };
 }
 
 /** The checkpoint's own folder: `path`, or the step that a training run's `latest` names. */
@@ -190,10 +192,10 @@ export function readStatistics(
   manifest: Pick<Manifest, 'space'>,
   children: readonly Pick<ChildRecord, 'id' | 'architecture'>[],
   tensors: Tensors,
-): { readonly statistics: Map<string, Statistics>; readonly golden: Map<string, Float32Array> } {
+): { readonly statistics: Map<string, Statistics>; readonly golden: Map<string, Float32Array>; readonly ranges: Map<string, Float32Array> } {
   const wanted = new Set<string>();
   const statistics = new Map<string, Statistics>();
-  const golden = new Map<string, Float32Array>();
+  const [golden, ranges] = [new Map<string, Float32Array>(), new Map<string, Float32Array>()];
   for (const { id, architecture } of children) {
     const layers = batchNorms(buildGraph(manifest.space, parseArchitecture(manifest.space, architecture)));
     // A frontier's child may come without statistics; then it is calibrated when asked for.
@@ -216,9 +218,14 @@ export function readStatistics(
       if (!data.every(Number.isFinite)) throw new Error(`tensor ${goldenOf(id)} holds a value that is no logit`);
       golden.set(id, data as Float32Array);
     }
+    const bounds = tensors.get(rangesOf(id));
+    if (bounds) {
+      wanted.add(rangesOf(id));
+      ranges.set(id, expectTensor(tensors, rangesOf(id), 'F32', [bounds.data.length / 2, 2]).data as Float32Array);
+    }
   }
   expectNames(tensors, wanted);
-  return { statistics, golden };
+  return { statistics, golden, ranges };
 }
 
 function expectNames(tensors: Tensors, wanted: ReadonlySet<string>): void {

@@ -1,13 +1,19 @@
 import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
-/** Writes a file that is whole or not there: a sibling, synced, then renamed into place. */
-export async function writeFileAtomic(path: string, content: string | Uint8Array): Promise<void> {
+/** A file's content, whole or in parts. */
+export type Content = string | Uint8Array | readonly Uint8Array[];
+
+/**
+ * Writes a file that is whole or not there: a sibling, synced, then renamed into place.
+ * @param synced false: where the machine fails a moment later, the file may be there and not whole. For what is checked before use
+ */
+export async function writeFileAtomic(path: string, content: Content, { synced = true }: { readonly synced?: boolean } = {}): Promise<void> {
   const partial = join(dirname(path), `.${basename(path)}.partial-${process.pid}`);
   try {
-    await writeSynced(partial, content);
+    await write(partial, content, synced);
     await rename(partial, path);
-    await syncFolder(dirname(path));
+    if (synced) await syncFolder(dirname(path));
   } catch (error) {
     await rm(partial, { force: true });
     throw error;
@@ -26,7 +32,7 @@ export async function writeFolderAtomic(folder: string, files: ReadonlyMap<strin
   try {
     await rm(partial, { recursive: true, force: true });
     await mkdir(partial);
-    for (const [name, content] of files) await writeSynced(join(partial, name), content);
+    for (const [name, content] of files) await write(join(partial, name), content, true);
     await syncFolder(partial);
     const replaces = await rename(folder, old).then(() => true, absent);
     await rename(partial, folder);
@@ -48,11 +54,11 @@ function absent(error: NodeJS.ErrnoException): false {
   throw error;
 }
 
-async function writeSynced(path: string, content: string | Uint8Array): Promise<void> {
+async function write(path: string, content: Content, synced: boolean): Promise<void> {
   const file = await open(path, 'w');
   try {
-    await file.writeFile(content);
-    await file.sync();
+    for (const part of Array.isArray(content) ? (content as readonly Uint8Array[]) : [content as string | Uint8Array]) await file.writeFile(part);
+    if (synced) await file.sync();
   } finally {
     await file.close();
   }

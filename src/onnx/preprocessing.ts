@@ -1,4 +1,5 @@
-import { denseResizeMatrix, type Preprocessing } from '../data/preprocess.js';
+import { denseResizeMatrix } from '../data/resize.js';
+import type { Preprocessing } from '../data/preprocess.js';
 import type { OnnxBuilder } from './builder.js';
 import { DataType, floatTensor, intAttribute, intsAttribute, tensorOf, valueOf, type ValueInfoProto } from './proto.js';
 

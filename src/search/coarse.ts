@@ -65,8 +65,9 @@ export interface MeasuredFrontier {
   readonly frontier: Frontier;
   /** Calibrated statistics of the frontier's children, by id. */
   readonly statistics: ReadonlyMap<string, Statistics>;
-  /** Their golden logits. */
+  /** Their golden logits; ranges of activations are computed when int8 is asked for. */
   readonly golden: ReadonlyMap<string, Float32Array>;
+  readonly ranges: ReadonlyMap<string, Float32Array>;
 }
 
 export interface MeasureOptions extends Pick<EvaluateOptions, 'signal'> {
@@ -96,7 +97,7 @@ export async function coarseFrontier(
   const frontier = frontierOf(space, records);
   const kept = new Map(frontierChildren(frontier).map(({ id }) => [id, statistics.get(id)!]));
   const golden = await goldenLogitsOf(engine, { space, preprocessing: source.preprocessing, weights }, { frontier, statistics: kept });
-  return { frontier, statistics: kept, golden };
+  return { frontier, statistics: kept, golden, ranges: new Map() };
 }
 
 /** Top-1 accuracy of every child of a frontier on the test split, by id: the final report, which decides nothing. */

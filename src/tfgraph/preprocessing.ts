@@ -1,4 +1,5 @@
-import { denseResizeMatrix, type Preprocessing } from '../data/preprocess.js';
+import { denseResizeMatrix } from '../data/resize.js';
+import type { Preprocessing } from '../data/preprocess.js';
 import type { Attributes, TfBuilder } from './nodes.js';
 
 const INT32: Attributes = { T: { type: 'DT_INT32' } };
