@@ -62,6 +62,8 @@ export const sliceQuery = z.strictObject({
   overlap: z.enum(['true', 'false']).default('false').describe('beside `have`, true: also from a child that does not nest in the asked one'),
 });
 
+export type SliceQuery = z.infer<typeof sliceQuery>;
+
 export const noQuery = z.strictObject({});
 
 /**

@@ -1,18 +1,14 @@
 import { finished } from 'node:stream/promises';
 import type { Request, Response } from 'express';
-import type { z } from 'zod';
 import { latencyTableSchema } from '../../src/cost/latency.js';
 import { BignasError } from '../../src/errors.js';
 import { BodyRoom, readBody } from '../body.js';
 import { bundleOptions, bundleQuery, type BundleOptions } from '../../src/bundle/formats.js';
-import { outside } from '../../src/bundle/delta.js';
-import { frontierChildren, graphOf } from '../../src/checkpoint/checkpoint.js';
-import { familyNames } from '../../src/checkpoint/frontier.js';
 import { containers, containerTypes } from '../../src/encoding/container.js';
-import type { ChildDescription } from '../../src/bundle/child.js';
+import { askedBundle } from '../askedBundle.js';
 import type { AskedBundle, BundleFile } from '../bundles.js';
 import { nameLabel } from '../metrics.js';
-import { childOf, parseQuery, readLatencyTable, sliceQuery } from '../schemas.js';
+import { childOf, parseQuery, readLatencyTable, sliceQuery, type SliceQuery } from '../schemas.js';
 import type { Services } from '../services.js';
 import { pendingSchema } from '../answers.js';
 import type { Served } from '../served.js';
@@ -68,39 +64,12 @@ export function sliceRoute(services: Services): Route {
   };
 }
 
-type SliceQuery = z.infer<typeof sliceQuery>;
-
 /** What the query says of the bundle, and `Accept` where it is silent. @throws BignasError FORMAT_UNKNOWN, PARAMETER_INVALID */
 function optionsOf(request: Request, response: Response, { format, dtype, preprocess, container }: SliceQuery): BundleOptions {
   if (container !== undefined) return bundleOptions({ format, dtype, preprocess, container });
   response.vary('Accept');
   const accepted = request.accepts(containers.map((name) => containerTypes[name]));
   return bundleOptions({ format, dtype, preprocess, container: containers.find((name) => containerTypes[name] === accepted) });
-}
-
-/** @throws BignasError DELTA_IMPOSSIBLE, DELTA_NOT_NESTED, or what finding a child throws */
-function askedBundle(served: Served, child: ChildDescription, options: BundleOptions, { have, overlap }: SliceQuery): AskedBundle {
-  if (have === undefined) return { child, options, have };
-  if (options.format !== 'safetensors' || options.dtype !== 'float32')
-    throw new BignasError('DELTA_IMPOSSIBLE', `Expected \`format=safetensors\` in float32 beside \`have\`: a folded or rounded child cannot yield another; got ${options.format} in ${options.dtype}.`, { parameter: 'format', legal: ['safetensors'] });
-  const held = served.find(have);
-  const [from, to] = [graphOf(served.checkpoint, held.architecture), graphOf(served.checkpoint, child.architecture)];
-  const over = outside(from, to);
-  if (over && overlap !== 'true')
-    throw new BignasError(
-      'DELTA_NOT_NESTED',
-      `Expected a child that nests in ${child.architecture}, but ${over.tensor.name} of ${held.architecture} is [${over.size.join(', ')}], which the other does not hold. Download the whole bundle, or ask with \`overlap=true\` for what the two do not share.`,
-      { parameter: 'have', tensor: over.tensor.name, nesting: nestingIn(served, child) },
-    );
-  return { child, options, have: held };
-}
-
-/** Names and ids of the frontier's children that nest in a child. */
-function nestingIn({ checkpoint }: Served, child: ChildDescription): string[] {
-  const into = graphOf(checkpoint, child.architecture);
-  const { family } = checkpoint.frontier;
-  const nesting = frontierChildren(checkpoint.frontier).filter(({ id, architecture }) => id !== child.id && !outside(graphOf(checkpoint, architecture), into));
-  return nesting.map(({ id }) => familyNames.find((name) => family[name].id === id) ?? id);
 }
 
 const zip = { 'application/zip': undefined, 'application/x-tar': undefined };

@@ -59,18 +59,7 @@ export function decodeSafetensors(bytes: Uint8Array): Tensors {
   if (length > BigInt(Math.min(maximumHeader, bytes.length - 8)))
     throw new Error(`the header claims ${length} bytes, but ${bytes.length - 8} follow`);
   const dataAt = 8 + Number(length);
-  let header: unknown;
-  try {
-    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes.subarray(8, dataAt)));
-  } catch (error) {
-    throw new Error(`the header is not JSON (${(error as Error).message})`);
-  }
-  if (header === null || typeof header !== 'object' || Array.isArray(header)) throw new Error('the header is not an object');
-
-  const entries = Object.entries(header)
-    .filter(([name]) => name !== '__metadata__')
-    .map(([name, value]) => ({ name, ...entry(name, value) }))
-    .sort((a, b) => a.begin - b.begin);
+  const entries = decodeHeader(bytes.subarray(8, dataAt));
   const tensors = new Map<string, Tensor>();
   let expected = 0;
   for (const { name, dtype, shape, begin, end } of entries) {
@@ -85,6 +74,30 @@ export function decodeSafetensors(bytes: Uint8Array): Tensors {
   }
   if (dataAt + expected !== bytes.length) throw new Error(`${bytes.length - dataAt - expected} bytes follow the last tensor`);
   return tensors;
+}
+
+/** A tensor's place: bytes from the end of the header on. */
+export interface TensorPlace {
+  readonly name: string;
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** What a safetensors header says, in the order of the data. @throws Error that says what is wrong */
+export function decodeHeader(json: Uint8Array): TensorPlace[] {
+  let header: unknown;
+  try {
+    header = JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(json));
+  } catch (error) {
+    throw new Error(`the header is not JSON (${(error as Error).message})`, { cause: error });
+  }
+  if (header === null || typeof header !== 'object' || Array.isArray(header)) throw new Error('the header is not an object');
+  return Object.entries(header)
+    .filter(([name]) => name !== '__metadata__')
+    .map(([name, value]) => ({ name, ...entry(name, value) }))
+    .sort((a, b) => a.begin - b.begin);
 }
 
 function entry(name: string, value: unknown): { dtype: DType; shape: number[]; begin: number; end: number } {

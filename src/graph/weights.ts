@@ -55,34 +55,42 @@ export class SharedWeights {
     });
   }
 
-  /** Visits the runs of a slice that are contiguous in the shared tensor: (offset in data, offset in the slice, length). */
-  #rows({ tensor, begin, size }: Parameter, visit: (shared: number, slice: number, length: number) => void): void {
-    const place = this.#place(tensor.name);
-    const { shape } = place.tensor;
-    if (shape.length !== size.length || size.some((n, d) => begin[d]! < 0 || begin[d]! + n > shape[d]!))
-      throw new Error(`${tensor.name}: slice [${begin}] + [${size}] does not lie in [${shape}].`);
-    // Trailing dimensions that are taken whole join the run.
-    let inner = size.length - 1;
-    while (inner > 0 && size[inner] === shape[inner]) inner--;
-    const tail = elements(shape.slice(inner + 1));
-    const length = size[inner]! * tail;
-    const strides = shape.map((_, d) => elements(shape.slice(d + 1)));
-    const outer = elements(size.slice(0, inner));
-    for (let row = 0; row < outer; row++) {
-      let rest = row;
-      let offset = place.offset + begin[inner]! * tail;
-      for (let d = inner - 1; d >= 0; d--) {
-        offset += ((rest % size[d]!) + begin[d]!) * strides[d]!;
-        rest = Math.floor(rest / size[d]!);
-      }
-      visit(offset, row * length, length);
-    }
+  #rows(parameter: Parameter, visit: (shared: number, slice: number, length: number) => void): void {
+    const { tensor, offset } = this.#place(parameter.tensor.name);
+    sliceRows(tensor.shape, parameter, (from, to, length) => {
+      visit(offset + from, to, length);
+    });
   }
 
   #place(name: string): { readonly tensor: SharedTensor; readonly offset: number } {
     const place = this.#places.get(name);
     if (!place) throw new Error(`No shared tensor is called ${name}.`);
     return place;
+  }
+}
+
+/**
+ * Visits the runs of a slice that are contiguous in its tensor: (offset in the tensor, offset in the slice, length), in elements.
+ * @param shape of the tensor
+ */
+export function sliceRows(shape: readonly number[], { tensor, begin, size }: Parameter, visit: (shared: number, slice: number, length: number) => void): void {
+  if (shape.length !== size.length || size.some((n, d) => begin[d]! < 0 || begin[d]! + n > shape[d]!))
+    throw new Error(`${tensor.name}: slice [${begin}] + [${size}] does not lie in [${shape}].`);
+  // Trailing dimensions that are taken whole join the run.
+  let inner = size.length - 1;
+  while (inner > 0 && size[inner] === shape[inner]) inner--;
+  const tail = elements(shape.slice(inner + 1));
+  const length = size[inner]! * tail;
+  const strides = shape.map((_, d) => elements(shape.slice(d + 1)));
+  const outer = elements(size.slice(0, inner));
+  for (let row = 0; row < outer; row++) {
+    let rest = row;
+    let offset = begin[inner]! * tail;
+    for (let d = inner - 1; d >= 0; d--) {
+      offset += ((rest % size[d]!) + begin[d]!) * strides[d]!;
+      rest = Math.floor(rest / size[d]!);
+    }
+    visit(offset, row * length, length);
   }
 }
 
