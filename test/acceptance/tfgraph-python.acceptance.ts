@@ -107,7 +107,7 @@ function write(each: Case, i: number): string {
 async function check(cases: readonly Case[]): Promise<void> {
   const folders = cases.map(write);
   const output = execFileSync(python, ['-c', SCRIPT, ...folders], {
-    encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'], maxBuffer: 2 ** 28, env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '3', CUDA_VISIBLE_DEVICES: '' },
+    encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 2 ** 28, env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '3', CUDA_VISIBLE_DEVICES: '' },
   });
   const results = JSON.parse(output.trim().split('\n').at(-1)!) as Result[];
   const worst: Record<string, number> = {};
