@@ -11,16 +11,17 @@ import type { ChildRecord } from '../../src/checkpoint/frontier.js';
 import { loadCifar10 } from '../../src/data/cifar10.js';
 import { fixedCrop, normalisedBatch } from '../../src/data/preprocess.js';
 import { littleEndian } from '../../src/encoding/littleEndian.js';
-import { parameters, type Graph } from '../../src/graph/graph.js';
+import type { Graph } from '../../src/graph/graph.js';
 import { networks } from '../../src/graph/networks/index.js';
 import type { Statistics } from '../../src/graph/statistics.js';
 import type { SharedWeights } from '../../src/graph/weights.js';
 import { onnxModel } from '../../src/onnx/model.js';
 import { tfGraph, type TfGraphOptions } from '../../src/tfgraph/emit.js';
 import { savedModelFiles } from '../../src/tfgraph/savedModel.js';
+import { everyOperation, oddGraph, weightsOf } from '../support/graphs.js';
 import { channelsLast } from '../support/layout.js';
 import { tensorflowPython } from '../support/python.js';
-import { randomBatch, randomStatistics, randomTensors } from '../support/random.js';
+import { randomBatch, randomStatistics } from '../support/random.js';
 
 /**
  * Runs each SavedModel on input.bin, as TensorFlow loads it, as TensorFlow Serving does, and converted to TensorFlow Lite with its own operations only. Prints
@@ -169,14 +170,19 @@ describe('a SavedModel in TensorFlow, in a session, and as TensorFlow Lite gives
     await check(cases);
   });
 
-  test('networks of the literature', () =>
-    check(Object.entries(networks).map(([what, { build }], i): Case => {
-      const graph = build({ classes: 10, resolution: 33 });
-      const weights = randomTensors([...new Map(parameters(graph).map(({ tensor }) => [tensor.name, tensor])).values()], i);
+  test('networks of the literature, and every operation', () => {
+    const graphs = [
+      ...Object.entries(networks).map(([what, { build }]) => [what, build({ classes: 10, resolution: 33 })] as const),
+      ...[9, 12].map((size) => [`every operation, ${size} pixels`, everyOperation(size)] as const),
+      ...[1, 2, 3, 13].map((size) => [`${size} pixels`, oddGraph(size)] as const),
+    ];
+    return check(graphs.map(([what, graph], i): Case => {
+      const [side] = graph.nodes[0]!.shape as [number];
       const { data, count } = randomBatch(graph, 2, i);
       return {
-        what, graph, weights, statistics: randomStatistics(graph, i), options: { dtype: 'float32' },
-        input: channelsLast(data, 3, 33 ** 2), shape: [count, 33, 33, 3], reference: data, tolerance: 1e-4,
+        what, graph, weights: weightsOf(graph, i), statistics: randomStatistics(graph, i), options: { dtype: 'float32' },
+        input: channelsLast(data, 3, side ** 2), shape: [count, side, side, 3], reference: data, tolerance: 1e-4,
       };
-    })));
+    }));
+  });
 });

@@ -14,7 +14,6 @@ import { loadCifar10 } from '../../src/data/cifar10.js';
 import { fixedCrop, normalisedBatch, type Preprocessing } from '../../src/data/preprocess.js';
 import { littleEndian } from '../../src/encoding/littleEndian.js';
 import { buildGraph } from '../../src/graph/buildGraph.js';
-import { parameters, type Graph } from '../../src/graph/graph.js';
 import { networks } from '../../src/graph/networks/index.js';
 import { onnxEngine } from '../../src/onnx/engine.js';
 import { onnxModel } from '../../src/onnx/model.js';
@@ -23,8 +22,9 @@ import { sampleArchitecture } from '../../src/space/sample.js';
 import { tfGraph } from '../../src/tfgraph/emit.js';
 import { graphModelFiles } from '../../src/tfgraph/graphModel.js';
 import { startChromium } from '../support/chromium.js';
+import { everyOperation, oddGraph, weightsOf } from '../support/graphs.js';
 import { channelsLast } from '../support/layout.js';
-import { randomBatch, randomStatistics, randomTensors } from '../support/random.js';
+import { randomBatch, randomStatistics } from '../support/random.js';
 
 const BACKENDS = ['cpu', 'wasm', 'webgl'] as const;
 
@@ -146,24 +146,27 @@ describe('TF.js in a browser gives the probabilities of ONNX Runtime: children o
   for (const backend of BACKENDS) test(backend, () => check(cases, inputs, backend));
 });
 
-const weightsOf = (graph: Graph, seed: number) => randomTensors([...new Map(parameters(graph).map(({ tensor }) => [tensor.name, tensor])).values()], seed);
-
-describe('TF.js in a browser gives the probabilities of ONNX Runtime: networks of the literature', () => {
+describe('TF.js in a browser gives the probabilities of ONNX Runtime: networks of the literature, and every operation', () => {
   const cases: Case[] = [];
   const inputs: Uint8Array[] = [];
 
   before(async () => {
-    for (const [what, { build }] of Object.entries(networks)) {
-      const graph = build({ classes: 10, resolution: 33 });
+    const graphs = [
+      ...Object.entries(networks).map(([what, { build }]) => [what, build({ classes: 10, resolution: 33 })] as const),
+      ...[9, 12].map((size) => [`every operation, ${size} pixels`, everyOperation(size)] as const),
+      ...[1, 2, 3, 13].map((size) => [`${size} pixels`, oddGraph(size)] as const),
+    ];
+    for (const [what, graph] of graphs) {
+      const [side] = graph.nodes[0]!.shape as [number];
       const [weights, statistics, { data, count }] = [weightsOf(graph, 1), randomStatistics(graph, 1), randomBatch(graph, 2, 1)];
       cases.push({
         what,
         files: graphModelFiles(tfGraph(graph, weights, statistics, { dtype: 'float32' })),
-        input: { name: 'input', type: 'float32', shape: [count, 33, 33, 3] },
-        expected: await onnxProbabilities(onnxModel(graph, weights, statistics), data, [count, 3, 33, 33]),
-        classes: 10,
+        input: { name: 'input', type: 'float32', shape: [count, side, side, 3] },
+        expected: await onnxProbabilities(onnxModel(graph, weights, statistics), data, [count, 3, side, side]),
+        classes: graph.nodes.at(-1)!.shape[0]!,
       });
-      inputs.push(littleEndian(channelsLast(data, 3, 33 ** 2)));
+      inputs.push(littleEndian(channelsLast(data, 3, side ** 2)));
     }
   });
 
