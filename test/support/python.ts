@@ -23,6 +23,11 @@ export function schemathesisPython(): string {
   return pythonWith('schemathesis==4.32.5');
 }
 
+/** A Python with TensorFlow, which has TensorFlow Lite and its converter (1 GB). BIGNAS_TF_PYTHON names one that is there already. For Python 3.10 to 3.13. */
+export function tensorflowPython(): string {
+  return process.env['BIGNAS_TF_PYTHON'] || pythonWith('tensorflow-cpu==2.21.0', 'numpy==2.2.6', 'pillow==12.0.0', 'onnxruntime==1.23.2');
+}
+
 /** A Python with the packages, in a virtual environment kept in the user's cache folder; made on first use. */
 function pythonWith(...packages: readonly string[]): string {
   const cache = process.env['BIGNAS_CACHE'] || join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'bignas');
