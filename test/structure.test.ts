@@ -23,6 +23,7 @@ const levels: readonly (readonly string[])[] = [
   ['src/cost'],
   ['src/checkpoint', 'src/tensorflow', 'src/onnx', 'src/tfgraph'],
   ['src/calibrate', 'src/bundle'],
+  ['src/slice'],
   ['src/search'],
   ['src/train'],
   ['serve'],

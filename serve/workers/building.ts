@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LRUCache } from 'lru-cache';
 import { bundleFiles, bundleParts, fastCrc32 } from '../../src/bundle/bundle.js';
@@ -177,14 +177,18 @@ export function buildHandlers({ folder, statisticsBytes, prefixBytes, statistics
       const { statistics, engine: by, golden, ranges } = await proven(child, options, signal);
       const files = await bundleFiles(checkpoint, { description: describeChild(checkpoint, architecture), graph, statistics, golden: golden!, ranges: ranges && named(child, ranges), engine: by }, options);
       const parts = bundleParts(options.container, have === undefined ? files : await updateFrom(have, child, files, options));
+      const bytes = parts.reduce((sum, { length }) => sum + length, 0);
+      await mkdir(folder, { recursive: true }); // temporary folders get cleaned
+      // Written while it is hashed. What is found at the next start is checked by its name.
+      const unnamed = join(folder, `.${key}.partial-${process.pid}`);
+      const written = writeFileAtomic(unnamed, parts, { synced: false }).then(() => undefined, (error: unknown) => error);
       const hash = createHash('sha256');
       for (const part of parts) hash.update(part);
       const sha256 = hash.digest('hex');
-      const bytes = parts.reduce((sum, { length }) => sum + length, 0);
+      const failure = await written;
+      if (failure !== undefined) storageFull(failure, bytes);
       const file = `${key}-${sha256}.${options.container}`;
-      await mkdir(folder, { recursive: true }); // temporary folders get cleaned
-      // What is found at the next start is checked by its name.
-      await writeFileAtomic(join(folder, file), parts, { synced: false }).catch((error: unknown) => storageFull(error, bytes));
+      await rename(unnamed, join(folder, file));
       return { file, sha256, bytes, report: { build: since(started), ...report } };
     },
   };

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import type { Checkpoint } from '../checkpoint/checkpoint.js';
 import { containerParts, type Container, type Crc32, type Files } from '../encoding/container.js';
-import { sha256Hex, sha256Sums } from '../encoding/sha256.js';
+import { sha256Sums } from '../encoding/sha256.js';
 import type { Graph } from '../graph/graph.js';
 import type { Statistics } from '../graph/statistics.js';
 import type { ActivationRanges } from '../onnx/quantise.js';
@@ -40,15 +40,20 @@ export async function bundleFiles(checkpoint: Source, child: BundledChild, optio
   const model = modelFiles({ id, architecture, space, graph, weights, statistics, preprocessing, ranges }, options);
   const described = describeBundle(checkpoint, child, options, model);
   const rest = new Map([['README.md', text(bundleReadme(described))], ['golden.safetensors', goldenFile(options, preprocessing, resolution, golden)], ...model]);
-  const digests = Object.fromEntries(await Promise.all([...rest].map(async ([name, bytes]) => [name, await sha256Hex(bytes)] as const)));
+  const digests = Object.fromEntries([...rest].map(([name, bytes]) => [name, fastSha256(bytes)] as const));
   const files = new Map([[MANIFEST, text(`${JSON.stringify({ ...described, files: digests } satisfies BundleManifest, null, 2)}\n`)], ...rest]);
-  files.set(SUMS, await sha256Sums(files, digests));
+  files.set(SUMS, await sha256Sums(files, digests, fastSha256));
   return files;
 }
 
 /** A bundle's bytes, in parts. */
 export function bundleParts(container: Container, files: Files): Uint8Array[] {
   return containerParts(container, files, fastCrc32);
+}
+
+/** Hex SHA-256. */
+export function fastSha256(bytes: Uint8Array): string {
+  return createHash('sha256').update(bytes).digest('hex');
 }
 
 /** Node has one since 20.15. */
