@@ -24,12 +24,13 @@ import { tensorflowPython } from '../support/python.js';
 import { randomBatch, randomStatistics } from '../support/random.js';
 
 /**
- * Runs each SavedModel on input.bin, as TensorFlow loads it, as TensorFlow Serving does, and converted to TensorFlow Lite with its own operations only. Prints
- * a JSON list of the probabilities by runtime.
+ * Runs each SavedModel on input.bin, as TensorFlow loads it, in a session, and converted to TensorFlow Lite with its own operations only. Prints a JSON list of
+ * logits and probabilities by runtime.
  */
 const SCRIPT = `
 import json, sys
 import numpy, tensorflow as tf
+outputs = ["logits", "probabilities"]
 results = []
 for folder in sys.argv[1:]:
     with open(f"{folder}/input.json") as file:
@@ -42,22 +43,24 @@ for folder in sys.argv[1:]:
         meta = tf.compat.v1.saved_model.loader.load(session, ["serve"], saved)
         signature = meta.signature_def["serving_default"]
         assert signature.method_name == "tensorflow/serving/predict"
-        served = session.run(signature.outputs["probabilities"].name, {signature.inputs[given["name"]].name: x})
+        served = session.run([signature.outputs[name].name for name in outputs], {signature.inputs[given["name"]].name: x})
     converter = tf.lite.TFLiteConverter.from_saved_model(saved)
     assert converter.target_spec.supported_ops == {tf.lite.OpsSet.TFLITE_BUILTINS}
     interpreter = tf.lite.Interpreter(model_content=converter.convert())
     runner = interpreter.get_signature_runner("serving_default")
     lite = runner(**{given["name"]: x})
     results.append({
-        "TensorFlow": eager["probabilities"].numpy().ravel().tolist(),
-        "TensorFlow, session": served.ravel().tolist(),
-        "TensorFlow Lite": lite["probabilities"].ravel().tolist(),
+        "TensorFlow": [eager[name].numpy().ravel().tolist() for name in outputs],
+        "TensorFlow, session": [values.ravel().tolist() for values in served],
+        "TensorFlow Lite": [lite[name].ravel().tolist() for name in outputs],
         "operations": sorted({op["op_name"] for op in interpreter._get_ops_details()}),
     })
 print(json.dumps(results))
 `;
 
-interface Result extends Readonly<Record<'TensorFlow' | 'TensorFlow, session' | 'TensorFlow Lite', readonly number[]>> {
+type Outputs<T> = readonly [logits: T, probabilities: T];
+
+interface Result extends Readonly<Record<'TensorFlow' | 'TensorFlow, session' | 'TensorFlow Lite', Outputs<readonly number[]>>> {
   readonly operations: readonly string[];
 }
 
@@ -86,13 +89,12 @@ before(async () => {
 });
 after(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Probabilities in ONNX Runtime. */
-async function onnxProbabilities({ graph, weights, statistics, reference }: Case): Promise<Float32Array> {
+async function onnxOutputs({ graph, weights, statistics, reference }: Case): Promise<Outputs<Float32Array>> {
   const [h, w, c] = graph.nodes[0]!.shape as [number, number, number];
   const session = await InferenceSession.create(onnxModel(graph, weights, statistics));
-  const { probabilities } = await session.run({ input: new Tensor('float32', reference, [reference.length / (c * h * w), c, h, w]) });
+  const { logits, probabilities } = await session.run({ input: new Tensor('float32', reference, [reference.length / (c * h * w), c, h, w]) });
   await session.release();
-  return probabilities!.data as Float32Array;
+  return [logits!.data as Float32Array, probabilities!.data as Float32Array];
 }
 
 function write(each: Case, i: number): string {
@@ -105,25 +107,30 @@ function write(each: Case, i: number): string {
   return target;
 }
 
+/** The largest difference, in units of `scale`. */
+function difference(actual: ArrayLike<number>, expected: ArrayLike<number>, scale = 1): number {
+  assert.equal(actual.length, expected.length);
+  return Math.max(...Array.from(actual, (value, i) => Math.abs(value - expected[i]!))) / scale;
+}
+
 async function check(cases: readonly Case[]): Promise<void> {
   const folders = cases.map(write);
   const output = execFileSync(python, ['-c', SCRIPT, ...folders], {
     encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'], maxBuffer: 2 ** 28, env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '3', CUDA_VISIBLE_DEVICES: '' },
   });
   const results = JSON.parse(output.trim().split('\n').at(-1)!) as Result[];
-  const worst: Record<string, number> = {};
+  const worst: Record<string, readonly number[]> = {};
   for (const [i, each] of cases.entries()) {
-    const expected = await onnxProbabilities(each);
+    const [logits, probabilities] = await onnxOutputs(each);
     for (const runtime of ['TensorFlow', 'TensorFlow, session', 'TensorFlow Lite'] as const) {
       const got = results[i]![runtime];
-      assert.equal(got.length, expected.length);
-      const difference = Math.max(...got.map((value, at) => Math.abs(value - expected[at]!)));
-      assert.ok(difference <= each.tolerance, `${each.what}: ${runtime} differs by ${difference}`);
-      worst[runtime] = Math.max(worst[runtime] ?? 0, difference);
+      const differences = [difference(got[0], logits, Math.max(...logits.map(Math.abs))), difference(got[1], probabilities)];
+      assert.ok(differences.every((value) => value <= each.tolerance), `${each.what}: ${runtime} differs by ${differences}`);
+      worst[runtime] = differences.map((value, at) => Math.max(worst[runtime]?.[at] ?? 0, value));
     }
     assert.deepEqual(results[i]!.operations.filter((name) => name.startsWith('Flex') || name === 'CUSTOM'), [], each.what);
   }
-  console.log(worst);
+  console.log('logits (of the largest) and probabilities differ by at most', worst);
 }
 
 describe('a SavedModel in TensorFlow, in a session, and as TensorFlow Lite gives the probabilities of ONNX Runtime', () => {

@@ -39,21 +39,23 @@ const PAGE = `<!doctype html>
     const values = type === 'int32' ? Int32Array.from(new Uint8Array(bytes)) : new Float32Array(bytes);
     const model = await tf.loadGraphModel(folder + 'model.json');
     const input = tf.tensor(values, shape, type);
-    const probabilities = model.execute({ [name]: input }, ['probabilities']);
-    const result = Array.from(await probabilities.data());
-    tf.dispose([input, probabilities]);
+    const outputs = model.execute({ [name]: input }, ['logits', 'probabilities']);
+    const result = await Promise.all(outputs.map(async (output) => Array.from(await output.data())));
+    tf.dispose([input, outputs]);
     model.dispose();
     if (tf.getBackend() !== backend) throw new Error('it ran on ' + tf.getBackend());
     return result;
   }
 </script>`;
 
+type Outputs<T> = readonly [logits: T, probabilities: T];
+
 interface Case {
   readonly what: string;
   readonly files: ReadonlyMap<string, Uint8Array>;
   readonly input: { readonly name: string; readonly type: 'float32' | 'int32'; readonly shape: readonly number[] };
-  /** ONNX Runtime's probabilities. */
-  readonly expected: Float32Array;
+  /** ONNX Runtime's. */
+  readonly expected: Outputs<Float32Array>;
   readonly classes: number;
 }
 
@@ -92,27 +94,33 @@ after(async () => {
   server.close();
 });
 
-async function onnxProbabilities(model: Uint8Array, data: Float32Array, shape: readonly number[]): Promise<Float32Array> {
+async function onnxOutputs(model: Uint8Array, data: Float32Array, shape: readonly number[]): Promise<Outputs<Float32Array>> {
   const session = await InferenceSession.create(model);
-  const { probabilities } = await session.run({ input: new Tensor('float32', data, shape) });
+  const { logits, probabilities } = await session.run({ input: new Tensor('float32', data, shape) });
   await session.release();
-  return probabilities!.data as Float32Array;
+  return [logits!.data as Float32Array, probabilities!.data as Float32Array];
+}
+
+/** The largest difference, in units of `scale`. */
+function difference(actual: ArrayLike<number>, expected: ArrayLike<number>, scale = 1): number {
+  assert.equal(actual.length, expected.length);
+  return Math.max(...Array.from(actual, (value, i) => Math.abs(value - expected[i]!))) / scale;
 }
 
 /** Serves each case's files in a folder of its own and runs it on a backend. */
 async function check(cases: readonly Case[], inputs: readonly Uint8Array[], backend: (typeof BACKENDS)[number], tolerance = 1e-4): Promise<void> {
-  let worst = 0;
-  for (const [i, { what, files, input, expected, classes }] of cases.entries()) {
+  let worst = [0, 0];
+  for (const [i, { what, files, input, expected: [logits, probabilities], classes }] of cases.entries()) {
     for (const [name, bytes] of [...files, ['input.bin', inputs[i]!] as const]) served.set(`/${i}/${name}`, bytes);
-    const got = await page.evaluate<number[]>(`run(${JSON.stringify(backend)}, '/${i}/', ${JSON.stringify(input)})`);
+    const got = await page.evaluate<Outputs<number[]>>(`run(${JSON.stringify(backend)}, '/${i}/', ${JSON.stringify(input)})`);
     served.clear();
-    assert.equal(got.length, expected.length);
-    const difference = Math.max(...got.map((value, at) => Math.abs(value - expected[at]!)));
-    assert.ok(difference <= tolerance, `${what}: ${backend} differs by ${difference}`);
-    for (let n = 0; n < expected.length; n += classes) assert.equal(top(got.slice(n, n + classes)), top(expected.subarray(n, n + classes)), `${what}: image ${n / classes}`);
-    worst = Math.max(worst, difference);
+    const differences = [difference(got[0], logits, Math.max(...logits.map(Math.abs))), difference(got[1], probabilities)];
+    // So that what is not a number is no agreement.
+    assert.ok(differences.every((value) => value <= tolerance), `${what}: ${backend} differs by ${differences}`);
+    for (let n = 0; n < logits.length; n += classes) assert.equal(top(got[1].slice(n, n + classes)), top(probabilities.subarray(n, n + classes)), `${what}: image ${n / classes}`);
+    worst = worst.map((value, at) => Math.max(value, differences[at]!));
   }
-  console.log(`${backend}: probabilities of ${cases.length} models differ by ${worst.toExponential(1)} at most`);
+  console.log(`${backend}, ${cases.length} models: logits differ by ${worst[0]!.toExponential(1)} of the largest at most, probabilities by ${worst[1]!.toExponential(1)}`);
 }
 
 const top = (values: ArrayLike<number>): number => Array.from(values).indexOf(Math.max(...Array.from(values)));
@@ -136,7 +144,7 @@ describe('TF.js in a browser gives the probabilities of ONNX Runtime: children o
         what: formatArchitecture(architecture),
         files: graphModelFiles(tfGraph(graph, weights, statistics, { dtype: 'float32' })),
         input: { name: 'input', type: 'float32', shape: [IMAGES, side, side, 3] },
-        expected: await onnxProbabilities(onnxModel(graph, weights, statistics), normalisedBatch(crops, preprocessing, side, 'NCHW'), [IMAGES, 3, side, side]),
+        expected: await onnxOutputs(onnxModel(graph, weights, statistics), normalisedBatch(crops, preprocessing, side, 'NCHW'), [IMAGES, 3, side, side]),
         classes: space.classes,
       });
       inputs.push(littleEndian(normalisedBatch(crops, preprocessing, side, 'NHWC')));
@@ -163,7 +171,7 @@ describe('TF.js in a browser gives the probabilities of ONNX Runtime: networks o
         what,
         files: graphModelFiles(tfGraph(graph, weights, statistics, { dtype: 'float32' })),
         input: { name: 'input', type: 'float32', shape: [count, side, side, 3] },
-        expected: await onnxProbabilities(onnxModel(graph, weights, statistics), data, [count, 3, side, side]),
+        expected: await onnxOutputs(onnxModel(graph, weights, statistics), data, [count, 3, side, side]),
         classes: graph.nodes.at(-1)!.shape[0]!,
       });
       inputs.push(littleEndian(channelsLast(data, 3, side ** 2)));
@@ -190,7 +198,7 @@ describe('TF.js in a browser gives the probabilities of ONNX Runtime: photos, wi
       const reference = normalisedBatch(fixedCrop({ pixels, height, width }, preprocessing), preprocessing, side, 'NCHW');
       cases.push({
         what: `${height}×${width}`, files, input: { name: 'image', type: 'int32', shape: [1, height, width, 3] },
-        expected: await onnxProbabilities(onnxModel(graph, weights, statistics), reference, [1, 3, side, side]), classes: manifest.space.classes,
+        expected: await onnxOutputs(onnxModel(graph, weights, statistics), reference, [1, 3, side, side]), classes: manifest.space.classes,
       });
       inputs.push(pixels);
     }
