@@ -135,6 +135,8 @@ class Quantiser {
     const operands = [
       b.constant(tensorOf(`${name}/quantised`, DataType.int8, dims, values)),
       b.tensor(`${name}/step`, [steps.length], steps),
+      // ONNX Runtime joins no dense layer whose kernel leaves it out.
+      b.constant(tensorOf(`${name}/zero`, DataType.int8, [steps.length], new Int8Array(steps.length))),
     ];
     return b.node('DequantizeLinear', `${name}/dequantised`, operands, [intAttribute('axis', 0)]);
   }
