@@ -66,11 +66,17 @@ interface Encoding {
   readonly zero: number;
 }
 
+/** An encoding with the names of the constants that hold it. Values that a node moves share that of what it reads. */
+interface WrittenEncoding {
+  readonly step: number;
+  readonly operands: readonly [step: string, zero: string];
+}
+
 class Quantiser {
   readonly #b = new OnnxBuilder();
   readonly #plan: Plan;
   readonly #constants: ReadonlyMap<string, TensorProto>;
-  readonly #encodings = new Map<string, Encoding>();
+  readonly #encodings = new Map<string, WrittenEncoding>();
   /** Constants, and values' dequantised forms, that were written already. */
   readonly #written = new Set<string>();
 
@@ -106,15 +112,14 @@ class Quantiser {
   }
 
   #read(value: string): string {
-    const constant = this.#constants.get(value);
-    if (!constant && !this.#encodings.has(value)) return value;
-    const name = constant ? value : `${value}/dequantised`;
-    if (!this.#written.has(value)) {
-      if (constant) this.#b.constant(constant);
-      else this.#b.node('DequantizeLinear', name, [`${value}/quantised`, `${value}/step`, `${value}/zero`]);
-    }
+    const isWritten = this.#written.has(value);
     this.#written.add(value);
-    return name;
+    const constant = this.#constants.get(value);
+    if (constant) return isWritten ? value : this.#b.constant(constant);
+    const encoding = this.#encodings.get(value);
+    if (!encoding) return value;
+    const name = `${value}/dequantised`;
+    return isWritten ? name : this.#b.node('DequantizeLinear', name, [`${value}/quantised`, ...encoding.operands]);
   }
 
   /** Operands of a convolution or dense layer. Its bias is a whole number of steps of the products that it is added to. */
@@ -156,22 +161,20 @@ class Quantiser {
     const opType = this.#plan.operators.get(value);
     const range = opType !== undefined && UNIT.has(opType) ? ([0, 1] as const) : this.ranges.get(value);
     if (!range) throw new Error(`${value}: expected its range, got none.`);
-    this.#b.node('QuantizeLinear', `${value}/quantised`, [value, ...this.#encode(value, encodingOf(range, value))]);
+    const { step, zero } = encodingOf(range, value);
+    const operands = [
+      this.#b.tensor(`${value}/step`, [], Float32Array.of(step)),
+      this.#b.constant(tensorOf(`${value}/zero`, DataType.uint8, [], Uint8Array.of(zero))),
+    ] as const;
+    this.#b.node('QuantizeLinear', `${value}/quantised`, [value, ...operands]);
+    this.#encodings.set(value, { step, operands });
   }
 
-  /** Writes how a value is encoded. */
-  #encode(value: string, encoding: Encoding): [step: string, zero: string] {
-    this.#encodings.set(value, encoding);
-    return [
-      this.#b.tensor(`${value}/step`, [], Float32Array.of(encoding.step)),
-      this.#b.constant(tensorOf(`${value}/zero`, DataType.uint8, [], Uint8Array.of(encoding.zero))),
-    ];
-  }
-
-  /** A node that moves bytes. Its result has the encoding of what it reads, and what it pads with is that encoding's zero. */
+  /** A node that moves bytes. What it pads with is their zero. */
   #move({ input: [x, ...rest], output: [value], ...node }: NodeProto): void {
-    const [, zero] = this.#encode(value!, this.#encodings.get(x!)!);
-    const input = [`${x!}/quantised`, ...rest.map((each) => this.#read(each)), ...(node.opType === 'Pad' ? [zero] : [])];
+    const encoding = this.#encodings.get(x!)!;
+    this.#encodings.set(value!, encoding);
+    const input = [`${x!}/quantised`, ...rest.map((each) => this.#read(each)), ...(node.opType === 'Pad' ? [encoding.operands[1]] : [])];
     this.#b.append({ nodes: [{ ...node, input, output: [`${value!}/quantised`] }], initializers: [] });
   }
 }
