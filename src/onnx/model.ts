@@ -22,7 +22,7 @@ export type OnnxModelOptions = ModelOptions & {
   readonly preprocessing?: Preprocessing;
 } & (
     | { /** Default: float32. */ readonly dtype?: 'float32' | 'float16' }
-    | { readonly dtype: 'int8'; /** Of the values of `rangedNames` (`activationRanges`). */ readonly ranges: ActivationRanges }
+    | { readonly dtype: 'int8'; /** By `activationRanges`. */ readonly ranges: ActivationRanges }
   );
 
 /**
@@ -38,11 +38,6 @@ export function onnxModel(graph: Graph, weights: SharedWeights, statistics: Stat
   b.node('Softmax', PROBABILITIES, [LOGITS]);
   const shape = graph.nodes.at(-1)!.shape;
   return b.build([preprocessing ? imageInput() : inputOf(graph)], [batchOf(LOGITS, shape), batchOf(PROBABILITIES, shape)], options);
-}
-
-/** The values of a child whose ranges its int8 model needs. */
-export function rangedNames(graph: Graph, weights: SharedWeights, statistics: Statistics): string[] {
-  return rangedValues(floatNetwork(graph, weights, statistics), INPUT);
 }
 
 /** The float32 model with those values as its only outputs. */

@@ -8,7 +8,7 @@ export type ActivationRanges = ReadonlyMap<string, readonly [least: number, most
  * A weight's largest magnitude in steps. Kernels of AVX2 add two products of a uint8 and an int8 in 16 bits, saturating: up to 64 the sum is
  * at most 2 · 255 · 64 = 32640, which fits, so that results do not depend on the processor.
  */
-const WEIGHT_STEPS = Number(process.env['WS'] ?? 64);
+const WEIGHT_STEPS = 64;
 
 /** A bias's largest magnitude in steps: leaves as much of int32 for the sum that it is added to. */
 const BIAS_STEPS = 2 ** 30;
@@ -25,45 +25,30 @@ const BOUNDING = new Set(['Relu', 'Clip']);
 /** Operators whose results lie between 0 and 1, whatever the images. */
 const UNIT = new Set(['Sigmoid', 'HardSigmoid']);
 
-/**
- * Which values of a float32 graph are quantised. All activations are, but
- * - what only a bound reads that can be joined with its operator,
- * - squeeze-and-excitation between the mean and the gate: vectors, whose precision costs no time,
- * - the result of a dense layer.
- */
+/** Which values of a float32 graph are quantised: all activations, but what only a bound reads that is joined with its operator, and the dense layer's result. */
 class Plan {
-  /** Quantised values, in the order of execution. */
+  /** In the order of execution. */
   readonly quantised: ReadonlySet<string>;
-  readonly producers: ReadonlyMap<string, NodeProto>;
-  /** What is computed from means of whole channels, the means included, up to where it meets activations. */
-  readonly vectors: ReadonlySet<string>;
-  readonly #readers = new Map<string, NodeProto[]>();
+  /** The operator that a value is the result of. */
+  readonly operators: ReadonlyMap<string, string>;
 
-  constructor({ nodes, initializers }: Content, input: string) {
-    const constants = new Set(initializers.map(({ name }) => name));
-    for (const node of nodes) for (const value of node.input) this.#readers.set(value, [...(this.#readers.get(value) ?? []), node]);
-    this.producers = new Map(nodes.map((node) => [node.output[0]!, node]));
-    const vectors = new Set<string>();
-    for (const { opType, input, output } of nodes) if (opType === 'GlobalAveragePool' || input.every((value) => vectors.has(value) || constants.has(value))) vectors.add(output[0]!);
-    this.vectors = vectors;
-    this.quantised = new Set([input, ...nodes.filter((node) => this.#isQuantised(node)).map(({ output }) => output[0]!)]);
-  }
-
-  #isQuantised({ opType, output: [value] }: NodeProto): boolean {
-    if (opType === 'Gemm') return false;
-    if (opType === 'GlobalAveragePool' || MOVING.has(opType)) return true;
-    const readers = this.#readers.get(value!) ?? [];
-    if (this.vectors.has(value!)) return readers.some(({ output }) => !this.vectors.has(output[0]!));
-    if (process.env['FS'] && opType === 'Sigmoid') return false;
-    return !(readers.length === 1 && BOUNDING.has(readers[0]!.opType));
+  constructor({ nodes }: Content, input: string) {
+    const readers = new Map<string, string[]>();
+    for (const { opType, input } of nodes) for (const value of input) readers.set(value, [...(readers.get(value) ?? []), opType]);
+    const isBounded = (value: string): boolean => {
+      const [reader, another] = readers.get(value) ?? [];
+      return reader !== undefined && another === undefined && BOUNDING.has(reader);
+    };
+    this.operators = new Map(nodes.map(({ opType, output }) => [output[0]!, opType]));
+    this.quantised = new Set([input, ...[...this.operators].filter(([value, opType]) => opType !== 'Gemm' && !isBounded(value)).map(([value]) => value)]);
   }
 }
 
 /** The values whose ranges `quantised` needs, in the order of execution. */
 export function rangedValues(content: Content, input: string): string[] {
-  const { quantised, producers } = new Plan(content, input);
+  const { quantised, operators } = new Plan(content, input);
   return [...quantised].filter((value) => {
-    const opType = producers.get(value)?.opType;
+    const opType = operators.get(value);
     return opType === undefined || !(UNIT.has(opType) || MOVING.has(opType));
   });
 }
@@ -81,12 +66,18 @@ interface Encoding {
   readonly zero: number;
 }
 
+/** An encoding with the names of the constants that hold it. Values that a node moves share that of what it reads. */
+interface WrittenEncoding {
+  readonly step: number;
+  readonly operands: readonly [step: string, zero: string];
+}
+
 class Quantiser {
   readonly #b = new OnnxBuilder();
   readonly #plan: Plan;
   readonly #constants: ReadonlyMap<string, TensorProto>;
-  readonly #encodings = new Map<string, Encoding>();
-  /** Constants that were written already. */
+  readonly #encodings = new Map<string, WrittenEncoding>();
+  /** Constants, and values' dequantised forms, that were written already. */
   readonly #written = new Set<string>();
 
   constructor(
@@ -106,8 +97,10 @@ class Quantiser {
 
   #write(node: NodeProto): void {
     const value = node.output[0]!;
-    const encoding = this.#encodings.get(node.input[0]!);
-    if (MOVING.has(node.opType) && encoding) return this.#move(node, encoding);
+    if (MOVING.has(node.opType)) {
+      this.#move(node);
+      return;
+    }
     this.#b.append({ nodes: [{ ...node, input: this.#operands(node) }], initializers: [] });
     if (this.#plan.quantised.has(value)) this.#quantise(value);
   }
@@ -119,22 +112,24 @@ class Quantiser {
   }
 
   #read(value: string): string {
-    const constant = this.#constants.get(value);
-    if (!constant) return this.#encodings.has(value) ? `${value}/dequantised` : value;
-    if (!this.#written.has(value)) this.#b.constant(constant);
+    const isWritten = this.#written.has(value);
     this.#written.add(value);
-    return value;
+    const constant = this.#constants.get(value);
+    if (constant) return isWritten ? value : this.#b.constant(constant);
+    const encoding = this.#encodings.get(value);
+    if (!encoding) return value;
+    const name = `${value}/dequantised`;
+    return isWritten ? name : this.#b.node('DequantizeLinear', name, [`${value}/quantised`, ...encoding.operands]);
   }
 
-  /** Operands of a convolution or dense layer. Its bias is a whole number of steps of the products where it adds bytes. */
-  #layer({ input: [x, kernel, bias], output }: NodeProto): string[] {
+  /** Operands of a convolution or dense layer. Its bias is a whole number of steps of the products that it is added to. */
+  #layer({ input: [x, kernel, bias] }: NodeProto): string[] {
     const weights = this.#constants.get(kernel!)!;
-    const encoding = this.#plan.vectors.has(output[0]!) && !this.#plan.quantised.has(output[0]!) && this.#plan.producers.get(output[0]!)!.opType === 'Conv' ? undefined : this.#encodings.get(x!);
+    const { step } = this.#encodings.get(x!)!;
     const offsets = bias === undefined ? undefined : floatValues(this.#constants.get(bias)!);
-    const steps = weightSteps(weights, encoding && offsets, encoding?.step);
+    const steps = weightSteps(weights, offsets, step);
     const operands = [this.#read(x!), this.#weights(weights, steps)];
-    if (bias === undefined) return operands;
-    return [...operands, encoding ? this.#bias(bias, offsets!, steps.map((step) => step * encoding.step)) : this.#read(bias)];
+    return offsets ? [...operands, this.#bias(bias!, offsets, steps.map((weightStep) => weightStep * step))] : operands;
   }
 
   #weights(weights: TensorProto, steps: Float32Array): string {
@@ -145,6 +140,7 @@ class Quantiser {
     const operands = [
       b.constant(tensorOf(`${name}/quantised`, DataType.int8, dims, values)),
       b.tensor(`${name}/step`, [steps.length], steps),
+      // ONNX Runtime joins no dense layer whose kernel leaves it out.
       b.constant(tensorOf(`${name}/zero`, DataType.int8, [steps.length], new Int8Array(steps.length))),
     ];
     return b.node('DequantizeLinear', `${name}/dequantised`, operands, [intAttribute('axis', 0)]);
@@ -156,39 +152,30 @@ class Quantiser {
     const operands = [
       b.constant(tensorOf(`${name}/quantised`, DataType.int32, dims, Int32Array.from(values, (value, c) => Math.round(value / steps[c]!)))),
       b.tensor(`${name}/step`, dims, steps),
-      b.constant(tensorOf(`${name}/zero`, DataType.int32, dims, new Int32Array(values.length))),
     ];
     return b.node('DequantizeLinear', `${name}/dequantised`, operands, [intAttribute('axis', 0)]);
   }
 
   /** Quantises a value that was just written. */
   #quantise(value: string): void {
-    const opType = this.#plan.producers.get(value)?.opType;
+    const opType = this.#plan.operators.get(value);
     const range = opType !== undefined && UNIT.has(opType) ? ([0, 1] as const) : this.ranges.get(value);
     if (!range) throw new Error(`${value}: expected its range, got none.`);
-    const encoding = encodingOf(range, value);
-    const parameters = [this.#b.tensor(`${value}/step`, [], Float32Array.of(encoding.step)), this.#zero(value, encoding)];
-    this.#b.node('QuantizeLinear', `${value}/quantised`, [value, ...parameters]);
-    this.#dequantise(value, encoding, parameters);
+    const { step, zero } = encodingOf(range, value);
+    const operands = [
+      this.#b.tensor(`${value}/step`, [], Float32Array.of(step)),
+      this.#b.constant(tensorOf(`${value}/zero`, DataType.uint8, [], Uint8Array.of(zero))),
+    ] as const;
+    this.#b.node('QuantizeLinear', `${value}/quantised`, [value, ...operands]);
+    this.#encodings.set(value, { step, operands });
   }
 
-  #zero(value: string, { zero }: Encoding): string {
-    return this.#b.constant(tensorOf(`${value}/zero`, DataType.uint8, [], Uint8Array.of(zero)));
-  }
-
-  #dequantise(value: string, encoding: Encoding, parameters: readonly string[]): void {
-    this.#b.node('DequantizeLinear', `${value}/dequantised`, [`${value}/quantised`, ...parameters]);
-    this.#encodings.set(value, encoding);
-  }
-
-  /** A node that moves bytes. Its result has the encoding of what it reads, and what it pads with is that encoding's zero. */
-  #move(node: NodeProto, encoding: Encoding): void {
-    const [x, ...rest] = node.input as [string, ...string[]];
-    const value = node.output[0]!;
-    const parameters = [this.#b.tensor(`${value}/step`, [], Float32Array.of(encoding.step)), this.#zero(value, encoding)];
-    const input = [`${x}/quantised`, ...rest.map((each) => this.#read(each)), ...(node.opType === 'Pad' ? [parameters[1]!] : [])];
-    this.#b.append({ nodes: [{ ...node, input, output: [`${value}/quantised`] }], initializers: [] });
-    this.#dequantise(value, encoding, parameters);
+  /** A node that moves bytes. What it pads with is their zero. */
+  #move({ input: [x, ...rest], output: [value], ...node }: NodeProto): void {
+    const encoding = this.#encodings.get(x!)!;
+    this.#encodings.set(value!, encoding);
+    const input = [`${x!}/quantised`, ...rest.map((each) => this.#read(each)), ...(node.opType === 'Pad' ? [encoding.operands[1]] : [])];
+    this.#b.append({ nodes: [{ ...node, input, output: [`${value!}/quantised`] }], initializers: [] });
   }
 }
 
@@ -202,7 +189,7 @@ function encodingOf([least, most]: readonly [number, number], value: string): En
 }
 
 /** Steps of the channels of a kernel, [out, …]: its largest weight is so many, and the bias is a whole number of steps that fits. */
-function weightSteps(weights: TensorProto, bias: Float32Array | undefined, inputStep = 1): Float32Array {
+function weightSteps(weights: TensorProto, bias: Float32Array | undefined, inputStep: number): Float32Array {
   const values = floatValues(weights);
   const out = weights.dims[0]!;
   const each = values.length / out;

@@ -5,35 +5,44 @@ import type { Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { createSession, feed, values } from './engine.js';
 import { INPUT } from './emit.js';
+import { Histogram } from './histogram.js';
 import { observedModel } from './model.js';
 import type { ActivationRanges } from './quantise.js';
 
 export type { ActivationRanges } from './quantise.js';
 
-export interface RangeOptions { readonly threads?: number; readonly signal?: AbortSignal }
+export interface RangeOptions {
+  /** Threads that one run may use, at least 1. Default: 1. */
+  readonly threads?: number;
+  /** Gives up between two batches. */
+  readonly signal?: AbortSignal;
+}
 
-export async function activationRanges(graph: Graph, weights: SharedWeights, statistics: Statistics, batches: Iterable<Batch>, { threads = 1, signal }: RangeOptions = {}): Promise<ActivationRanges> {
+/**
+ * The ranges that a child's int8 model needs: of every quantised value what loses least of it (`Histogram.range`), over the batches, [count, 3, resolution, resolution].
+ * @throws the signal's reason; Error where there is no batch
+ */
+export async function activationRanges(
+  graph: Graph,
+  weights: SharedWeights,
+  statistics: Statistics,
+  batches: Iterable<Batch>,
+  { threads = 1, signal }: RangeOptions = {},
+): Promise<ActivationRanges> {
   const session = await createSession(observedModel(graph, weights, statistics), threads);
-  const ranges = new Map<string, [number, number]>();
+  const histograms = new Map([INPUT, ...session.outputNames].map((name) => [name, new Histogram()]));
+  let count = 0;
   try {
     for (const batch of batches) {
       await letEventsIn();
       signal?.throwIfAborted();
       const outputs = await session.run(feed(session, batch));
-      widen(ranges, INPUT, batch.data);
-      for (const name of session.outputNames) widen(ranges, name, values(outputs, name));
+      for (const [name, histogram] of histograms) histogram.add(name === INPUT ? batch.data : values(outputs, name));
+      count++;
     }
   } finally {
     await session.release();
   }
-  return ranges;
-}
-
-function widen(ranges: Map<string, [number, number]>, name: string, data: Float32Array): void {
-  let [least, most] = ranges.get(name) ?? [0, 0];
-  for (const value of data) {
-    if (value < least) least = value;
-    if (value > most) most = value;
-  }
-  ranges.set(name, [least, most]);
+  if (count === 0) throw new Error('Expected at least one batch to take ranges from, got none.');
+  return new Map([...histograms].map(([name, histogram]) => [name, histogram.range()]));
 }
