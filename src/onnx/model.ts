@@ -40,6 +40,11 @@ export function onnxModel(graph: Graph, weights: SharedWeights, statistics: Stat
   return b.build([preprocessing ? imageInput() : inputOf(graph)], [batchOf(LOGITS, shape), batchOf(PROBABILITIES, shape)], options);
 }
 
+/** The values whose ranges int8 needs, in the order of execution. */
+export function rangedNames(graph: Graph, weights: SharedWeights, statistics: Statistics): string[] {
+  return rangedValues(floatNetwork(graph, weights, statistics), INPUT);
+}
+
 /** The float32 model with those values as its only outputs. */
 export function observedModel(graph: Graph, weights: SharedWeights, statistics: Statistics): Uint8Array {
   const b = new OnnxBuilder();
