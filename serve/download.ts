@@ -1,9 +1,14 @@
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { open, readFile, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises';
+import { request as http, type ClientRequest, type IncomingMessage } from 'node:http';
+import { request as https } from 'node:https';
 import { resolve } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { BignasError } from '../src/errors.js';
+
+/** Milliseconds without a byte after which a connection counts as broken. */
+const STALLED_MS = 60_000;
 
 export interface Download {
   /** Of the server, with the path that a proxy gives it. */
@@ -63,40 +68,100 @@ export async function download({ server, query, output, token, attempts = 5, pro
 async function fetchInto(url: string, token: string | undefined, part: string, note: string): Promise<string> {
   const etag = await readFile(note, 'utf8').catch(() => undefined);
   const begin = etag === undefined ? 0 : await sizeOf(part);
-  const response = await fetch(url, { headers: { ...authorisation(token), ...(begin > 0 && { Range: `bytes=${begin}-`, 'If-Range': etag! }) } });
-  if (response.status === 416 && response.headers.get('Content-Range') === `bytes */${begin}`) return etag!; // it was whole already
-  if (response.status !== 200 && response.status !== 206) throw await problemOf(url, response);
-  const tag = response.headers.get('ETag');
-  if (!tag || !response.body) throw new BignasError('BUNDLE_INVALID', `${url} answers without an ETag: it is no server of bundles.`);
-  // Another bundle than the part's comes whole: the part is of no use then.
-  const file = await open(part, response.status === 206 ? 'a' : 'w');
-  try {
-    await writeFile(note, tag);
-    for await (const chunk of response.body) await file.write(chunk as Uint8Array);
-  } finally {
-    await file.close();
+  const response = await get(url, { ...authorisation(token), ...(begin > 0 && { Range: `bytes=${begin}-`, 'If-Range': etag! }) });
+  const { statusCode, headers } = response;
+  if (statusCode === 416 && headers['content-range'] === `bytes */${begin}`) {
+    response.resume();
+    return etag!; // it was whole already
   }
-  return tag;
+  if (statusCode !== 200 && statusCode !== 206) throw problemOf(url, statusCode, await textOf(response));
+  if (headers.etag === undefined) throw new BignasError('OPTION_INVALID', `${url} answers without an ETag: it is no server of bundles.`);
+  await written(response, async () => {
+    await writeFile(note, headers.etag!);
+    // Another bundle than the part's comes whole: the part is of no use then.
+    return open(part, statusCode === 206 ? 'a' : 'w');
+  });
+  return headers.etag;
+}
+
+/**
+ * Writes all that comes, also of an answer that breaks off. (What `fetch` has received and not handed out is lost then.)
+ * @throws what broke it
+ */
+async function written(response: IncomingMessage, openFile: () => Promise<FileHandle>): Promise<void> {
+  let file: FileHandle | undefined;
+  // Listened to from the first moment on: an answer may break off while the file is being opened.
+  let writing = openFile().then((opened) => {
+    file = opened;
+  });
+  const ended = new Promise<Error | undefined>((resolve) => {
+    response.on('data', (chunk: Buffer) => {
+      response.pause();
+      writing = writing.then(async () => {
+        await file!.write(chunk);
+        response.resume();
+      });
+      writing.catch((error: unknown) => {
+        response.destroy(error as Error);
+      });
+    });
+    response.on('end', () => {
+      resolve(response.complete ? undefined : new Error('it ended too early'));
+    });
+    response.on('error', resolve);
+    response.on('close', () => {
+      resolve(new Error('the connection was closed'));
+    });
+  });
+  try {
+    const broken = await ended;
+    await writing;
+    if (broken) throw broken;
+  } finally {
+    await writing.catch(() => undefined);
+    await file?.close();
+  }
+}
+
+function get(url: string, headers: Readonly<Record<string, string>>, method: 'GET' | 'HEAD' = 'GET'): Promise<IncomingMessage> {
+  const send = url.startsWith('https:') ? https : http;
+  return new Promise((resolve, reject) => {
+    send(url, { method, headers, timeout: STALLED_MS }, resolve)
+      .on('timeout', function (this: ClientRequest) {
+        this.destroy(new Error(`nothing came for ${STALLED_MS / 1000} s`));
+      })
+      .on('error', reject)
+      .end();
+  });
 }
 
 /** The name that the server gives the bundle, in the working folder. */
 async function nameOf(url: string, token: string | undefined): Promise<string> {
-  const response = await fetch(url, { method: 'HEAD', headers: authorisation(token) });
-  if (!response.ok) throw await problemOf(url, await fetch(url, { headers: authorisation(token) }));
-  const name = /filename="([\w.-]+)"/.exec(response.headers.get('Content-Disposition') ?? '')?.[1];
-  if (name === undefined) throw new BignasError('BUNDLE_INVALID', `${url} names no file: say where the bundle goes by --output.`);
+  const head = await get(url, authorisation(token), 'HEAD');
+  head.resume();
+  if (head.statusCode !== 200) {
+    const response = await get(url, authorisation(token));
+    throw problemOf(url, response.statusCode, await textOf(response));
+  }
+  const name = /filename="([\w.-]+)"/.exec(head.headers['content-disposition'] ?? '')?.[1];
+  if (name === undefined) throw new BignasError('OPTION_INVALID', `${url} names no file: say where the bundle goes by --output.`);
   return resolve(name);
 }
 
-async function problemOf(url: string, response: Response): Promise<BignasError> {
-  const text = await response.text();
+async function textOf(response: IncomingMessage): Promise<string> {
+  let text = '';
+  for await (const chunk of response) text += String(chunk);
+  return text;
+}
+
+function problemOf(url: string, status: number | undefined, text: string): BignasError {
   let detail = text.slice(0, 200);
   try {
     detail = (JSON.parse(text) as { readonly detail?: string }).detail ?? detail;
   } catch {
     // A proxy's page.
   }
-  return new BignasError('OPTION_INVALID', `${url} answers ${response.status}: ${detail}`);
+  return new BignasError('OPTION_INVALID', `${url} answers ${status}: ${detail}`);
 }
 
 function authorisation(token: string | undefined): Record<string, string> {
