@@ -1,7 +1,6 @@
 import type { Preprocessing } from '../data/preprocess.js';
 import { foldableBatchNorms, foldedConvolutions, type ConvolutionWeights } from '../graph/folding.js';
 import {
-  elements,
   type ActivationFunction,
   type AveragePool,
   type BatchNorm,
@@ -238,7 +237,7 @@ class Emitter {
 
 /** A kernel [out, in, height · width] as TensorFlow has it: [height · width, in, out]. A depthwise one, with in = 1, as [height · width, channels]. */
 function outputsLast(kernel: Float32Array, out: number, within: number, area: number): Float32Array {
-  const moved = new Float32Array(elements([out, within, area]));
+  const moved = new Float32Array(kernel.length);
   let from = 0;
   for (let o = 0; o < out; o++)
     for (let i = 0; i < within; i++)
