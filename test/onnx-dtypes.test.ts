@@ -32,12 +32,12 @@ import { randomBatch, randomStatistics, randomTensors, randomWeights } from './s
 const HALF_TOLERANCE = 4e-3;
 
 /**
- * Random weights make what 8 bits suit least: channels of all scales in one range, and nothing that errors average out to. Measured over these networks: 0.9 % to 9 %,
+ * Random weights make what 8 bits suit least: channels of all scales in one range, and nothing that errors average out to. Measured over these networks: 0.7 % to 8.6 %,
  * most with the deepest (EfficientNet-B1, NASNet-A). A wrong zero point, step or padding gives tens of per cent.
  */
 const INT8_TOLERANCE = 0.16;
 
-/** Between int8 operators and the arithmetic that the file means, which round in different places: a few steps of the last ones. Measured: up to 3 %. */
+/** Between int8 operators and the arithmetic that the file means, which round in different places: a few steps of the last ones. Measured: up to 2.6 %. */
 const JOINED_TOLERANCE = 0.08;
 
 interface Child {
@@ -161,7 +161,7 @@ test('probabilities of halves are the softmax of the logits in float32', async (
 test('ONNX Runtime computes every layer of an int8 model on bytes', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'bignas-int8-'));
   try {
-    for (const child of [randomChild(cifar10, 1), ...[...literature()].filter(({ name }) => ['resnet-50', 'mobilenet-v2-1.3', 'darts'].includes(name))]) {
+    for (const child of [randomChild(cifar10, 1), ...[...literature()].filter(({ name }) => ['resnet-50', 'mobilenet-v2-1.3', 'mnasnet-a1'].includes(name))]) {
       const file = join(folder, 'optimised.onnx');
       const session = await InferenceSession.create(modelOf(child, await int8Options(child)), { optimizedModelFilePath: file, logSeverityLevel: 3 });
       await session.release();

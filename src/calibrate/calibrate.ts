@@ -95,6 +95,7 @@ export async function calibrateOn(
   return result();
 }
 
+/** The crops as a child of a resolution takes them, batch by batch. */
 export function* batches({ crops, preprocessing, batch }: CalibrationSource, resolution: number): Generator<Batch> {
   const size = preprocessing.crop ** 2 * 3;
   for (let from = 0; from < crops.count; from += batch) {

@@ -90,8 +90,13 @@ function unshared<T extends Float32Array | Uint8Array>(array: T): T {
 }
 
 /** An output's values: a copy, which outlives the session. */
-export function values(outputs: InferenceSession.ReturnType, name: string): Float32Array {
+function values(outputs: InferenceSession.ReturnType, name: string): Float32Array {
+  return view(outputs, name).slice();
+}
+
+/** An output's values, on memory of ONNX Runtime's. */
+export function view(outputs: InferenceSession.ReturnType, name: string): Float32Array {
   const data = outputs[name]?.data;
   if (!(data instanceof Float32Array)) throw new Error(`${name}: expected a float32 output.`);
-  return data.slice();
+  return data;
 }

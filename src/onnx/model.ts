@@ -1,8 +1,8 @@
+import type { Preprocessing } from '../data/preprocess.js';
 import { foldableBatchNorms, foldedConvolutions } from '../graph/folding.js';
 import type { Graph } from '../graph/graph.js';
 import { checkStatistics, type Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
-import type { Preprocessing } from '../data/preprocess.js';
 import { OnnxBuilder, type Content, type ModelOptions } from './builder.js';
 import { emitGraph, INPUT, type Normalisation } from './emit.js';
 import { inHalfPrecision } from './half.js';
@@ -14,7 +14,7 @@ import { quantised, rangedValues, type ActivationRanges } from './quantise.js';
 export const LOGITS = 'logits';
 export const PROBABILITIES = 'probabilities';
 
-/** Of weights and activations. Inputs and outputs are float32 in any case. */
+/** Of weights and activations. `input` and the outputs are float32 in any case. */
 export type DType = 'float32' | 'float16' | 'int8';
 
 export type OnnxModelOptions = ModelOptions & {
@@ -26,8 +26,8 @@ export type OnnxModelOptions = ModelOptions & {
   );
 
 /**
- * A child as an ONNX model: `input` float32 [N, 3, height, width] (normalised), outputs `logits` and `probabilities`, both
- * [N, classes], for any N. Batch norm is folded into the convolutions. The same arguments give the same bytes.
+ * A child as an ONNX model: `input` float32 [N, 3, height, width] (normalised) or `image` uint8 [N, H, W, 3] (see `preprocessing`), outputs `logits` and
+ * `probabilities`, both float32 [N, classes], for any N. Batch norm is folded into the convolutions. The same arguments give the same bytes.
  */
 export function onnxModel(graph: Graph, weights: SharedWeights, statistics: Statistics, options: OnnxModelOptions = {}): Uint8Array {
   const network = inDType(floatNetwork(graph, weights, statistics), options);
@@ -40,12 +40,7 @@ export function onnxModel(graph: Graph, weights: SharedWeights, statistics: Stat
   return b.build([preprocessing ? imageInput() : inputOf(graph)], [batchOf(LOGITS, shape), batchOf(PROBABILITIES, shape)], options);
 }
 
-/** The values whose ranges int8 needs, in the order of execution. */
-export function rangedNames(graph: Graph, weights: SharedWeights, statistics: Statistics): string[] {
-  return rangedValues(floatNetwork(graph, weights, statistics), INPUT);
-}
-
-/** The float32 model with those values as its only outputs. */
+/** The float32 model whose outputs are the values, but its input, whose ranges an int8 model needs. */
 export function observedModel(graph: Graph, weights: SharedWeights, statistics: Statistics): Uint8Array {
   const b = new OnnxBuilder();
   const network = floatNetwork(graph, weights, statistics);
