@@ -20,7 +20,7 @@ export interface KeptStatistics {
   readonly statistics: Statistics;
   /** Golden logits, [classes]. */
   readonly golden?: Float32Array | undefined;
-  /** Ranges of its activations, [n, 2] in the order of `rangedNames`. */
+  /** Ranges of its activations, [n, 2] in the order of `rangedValues`. */
   readonly ranges?: Float32Array | undefined;
 }
 

@@ -19,8 +19,7 @@ import type { Graph } from '../../src/graph/graph.js';
 import type { Statistics } from '../../src/graph/statistics.js';
 import type { SharedWeights } from '../../src/graph/weights.js';
 import type { Files } from '../../src/encoding/container.js';
-import { rangedNames } from '../../src/onnx/model.js';
-import { activationRanges, type ActivationRanges } from '../../src/onnx/ranges.js';
+import { activationRanges } from '../../src/onnx/ranges.js';
 import { formatArchitecture, parseArchitecture, type Architecture } from '../../src/space/architecture.js';
 import { StatisticsFolder, type KeptChild, type KeptStatistics } from '../statisticsFolder.js';
 import { receiveCheckpoint, sendCheckpoint, shareCheckpoint, type SentCheckpoint } from './checkpoint.js';
@@ -175,7 +174,7 @@ export function buildHandlers({ folder, statisticsBytes, prefixBytes, statistics
       const started = performance.now();
       const { checkpoint, architecture, graph, report } = child;
       const { statistics, engine: by, golden, ranges } = await proven(child, options, signal);
-      const files = await bundleFiles(checkpoint, { description: describeChild(checkpoint, architecture), graph, statistics, golden: golden!, ranges: ranges && named(child, ranges), engine: by }, options);
+      const files = await bundleFiles(checkpoint, { description: describeChild(checkpoint, architecture), graph, statistics, golden: golden!, ranges, engine: by }, options);
       const parts = bundleParts(options.container, have === undefined ? files : await updateFrom(have, child, files, options));
       const bytes = parts.reduce((sum, { length }) => sum + length, 0);
       await mkdir(folder, { recursive: true }); // temporary folders get cleaned
@@ -202,8 +201,7 @@ export function buildHandlers({ folder, statisticsBytes, prefixBytes, statistics
     golden ??= await goldenLogits(engine, graph, weights, known.statistics, preprocessing);
     if (dtype === 'int8') {
       const source = batches({ crops, preprocessing, batch: manifest.calibration.batch }, architecture.resolution);
-      const found = await activationRanges(graph, weights, known.statistics, source, { threads, signal });
-      ranges = Float32Array.from(rangedNames(graph, weights, known.statistics).flatMap((name) => [...found.get(name)!]));
+      ranges ??= await activationRanges(graph, weights, known.statistics, source, { threads, signal });
     }
     const child: KeptChild = { id, architecture: formatArchitecture(architecture) };
     const now: Calibrated = { ...known, golden, ranges };
@@ -211,11 +209,6 @@ export function buildHandlers({ folder, statisticsBytes, prefixBytes, statistics
     if (now.engine) await kept?.write(checkpoint, child, now).catch((error: unknown) => report.warnings.push((error as Error).message));
     return now;
   }
-}
-
-/** Ranges by the names of the values that they are of. */
-function named({ graph, checkpoint, calibrated: { statistics } }: CalibratedChild, ranges: Float32Array): ActivationRanges {
-  return new Map(rangedNames(graph, checkpoint.weights, statistics).map((name, i) => [name, [ranges[2 * i]!, ranges[2 * i + 1]!]]));
 }
 
 async function updateFrom(have: string, { checkpoint, architecture, graph }: CalibratedChild, files: Files, { container }: BundleOptions): Promise<Files> {

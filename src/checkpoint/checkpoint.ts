@@ -37,7 +37,7 @@ export interface Checkpoint {
   readonly statistics: ReadonlyMap<string, Statistics>;
   /** Logits for the golden photograph (`goldenLogits`) of children that have statistics, by id. Before format version 4 there were none. */
   readonly golden: ReadonlyMap<string, Float32Array>;
-  /** Ranges of their activations, [n, 2] in the order of `rangedNames`, where they are known. */
+  /** Ranges of their activations, [n, 2] in the order of `rangedValues`, where they are known. */
   readonly ranges: ReadonlyMap<string, Float32Array>;
 }
 

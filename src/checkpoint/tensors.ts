@@ -10,7 +10,7 @@ export function weightTensors(weights: SharedWeights, prefix = ''): Map<string, 
 /** Name of a child's golden logits. */
 export const goldenOf = (id: string): string => `${id}/golden`;
 
-/** Name of the ranges of a child's activations, of which int8 is made: [n, 2], least and most in the order of `rangedNames`. */
+/** Name of the ranges of a child's activations, of which int8 is made: [n, 2], least and most in the order of `rangedValues`. */
 export const rangesOf = (id: string): string => `${id}/ranges`;
 
 /** Children's statistics, golden logits and ranges as safetensors entries: `id/layer/mean`, `id/layer/variance`, `id/golden`, `id/ranges`. */

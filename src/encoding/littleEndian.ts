@@ -2,6 +2,14 @@ export type Numbers = Float32Array | Float64Array | Int8Array | Uint8Array | Uin
 
 const machineIsLittle = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 
+/** Floats that little-endian bytes are; without a copy where the machine and the bytes' place allow it: not to be written into. */
+export function float32From(bytes: Uint8Array): Float32Array {
+  if (machineIsLittle && bytes.byteOffset % 4 === 0) return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
+  if (machineIsLittle) return new Float32Array(bytes.slice().buffer);
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  return Float32Array.from({ length: bytes.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true));
+}
+
 /** The bytes of an array, little-endian as files have them; without a copy where the machine is. */
 export function littleEndian(values: Numbers): Uint8Array {
   const bytes = new Uint8Array(values.buffer, values.byteOffset, values.byteLength);

@@ -66,7 +66,7 @@ export class Histogram {
       if (value < least) least = value;
       else if (value > most) most = value;
     }
-    if (this.#to === this.#from) [this.#from, this.#to] = [least, most];
+    if (this.#to === this.#from) [this.#from, this.#to] = [outwards(least), outwards(most)];
     while (least < this.#from) this.#double(1);
     while (most > this.#to) this.#double(0);
   }
@@ -79,4 +79,11 @@ export class Histogram {
     if (half === 0) this.#to += this.#to - this.#from;
     else this.#from -= this.#to - this.#from;
   }
+}
+
+/** Of four significant bits, and no nearer to zero. What rounding does differently on another machine then moves no bin's edge. */
+function outwards(value: number): number {
+  if (value === 0) return 0;
+  const unit = 2 ** (Math.floor(Math.log2(Math.abs(value))) - 3);
+  return Math.sign(value) * Math.ceil(Math.abs(value) / unit) * unit;
 }

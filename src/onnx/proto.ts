@@ -1,4 +1,4 @@
-import { littleEndian, type Numbers } from '../encoding/littleEndian.js';
+import { float32From, littleEndian, type Numbers } from '../encoding/littleEndian.js';
 import { encodeMessage, message, type Message } from '../encoding/wire.js';
 
 /**
@@ -121,11 +121,10 @@ export function tensorOf(name: string, dataType: DataType, dims: readonly number
   return { dims, dataType, name, rawData: littleEndian(values) };
 }
 
-/** Elements of a float32 constant. */
+/** Elements of a float32 constant; not to be written into. */
 export function floatValues({ name, dataType, rawData }: TensorProto): Float32Array {
   if (dataType !== DataType.float) throw new Error(`${name}: expected a float32 constant.`);
-  const view = new DataView(rawData.buffer, rawData.byteOffset, rawData.byteLength);
-  return Float32Array.from({ length: rawData.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true));
+  return float32From(rawData);
 }
 
 export function floatTensor(name: string, dims: readonly number[], values: Float32Array): TensorProto {

@@ -1,8 +1,8 @@
 import { OnnxBuilder, type Content } from './builder.js';
 import { DataType, floatValues, intAttribute, tensorOf, type NodeProto, type TensorProto } from './proto.js';
 
-/** Least and most of a value's elements, both float32 numbers, by the value's name. */
-export type ActivationRanges = ReadonlyMap<string, readonly [least: number, most: number]>;
+/** Least and most of the elements of each of `rangedValues`, in their order: [n, 2]. */
+export type ActivationRanges = Float32Array;
 
 /**
  * A weight's largest magnitude in steps. Kernels of AVX2 add two products of a uint8 and an int8 in 16 bits, saturating: up to 64 the sum is
@@ -59,7 +59,9 @@ export function rangedValues(content: Content, input: string): string[] {
  * read; kernels are int8, a step for each channel. ONNX Runtime joins what lies between them to operators on bytes.
  */
 export function quantised(content: Content, input: string, ranges: ActivationRanges): Content {
-  return new Quantiser(content, input, ranges).write();
+  const values = rangedValues(content, input);
+  if (ranges.length !== 2 * values.length) throw new Error(`Expected ranges of ${values.length} values, got ${ranges.length / 2}.`);
+  return new Quantiser(content, input, new Map(values.map((value, i) => [value, [ranges[2 * i]!, ranges[2 * i + 1]!]]))).write();
 }
 
 interface Encoding {
@@ -84,7 +86,7 @@ class Quantiser {
   constructor(
     private readonly content: Content,
     private readonly input: string,
-    private readonly ranges: ActivationRanges,
+    private readonly ranges: ReadonlyMap<string, readonly [least: number, most: number]>,
   ) {
     this.#plan = new Plan(content, input);
     this.#constants = new Map(content.initializers.map((tensor) => [tensor.name, tensor]));
@@ -137,7 +139,9 @@ class Quantiser {
     const { name, dims } = weights;
     const each = dims.slice(1).reduce((product, n) => product * n, 1);
     const b = this.#b;
-    const values = Int8Array.from(floatValues(weights), (weight, i) => Math.round(weight / steps[Math.floor(i / each)]!));
+    const floats = floatValues(weights);
+    const values = new Int8Array(floats.length);
+    for (let c = 0; c < steps.length; c++) for (let i = c * each; i < (c + 1) * each; i++) values[i] = Math.round(floats[i]! / steps[c]!);
     const operands = [
       b.constant(tensorOf(`${name}/quantised`, DataType.int8, dims, values)),
       b.tensor(`${name}/step`, [steps.length], steps),

@@ -45,5 +45,5 @@ export async function activationRanges(
     await session.release();
   }
   if (count === 0) throw new Error('Expected at least one batch to take ranges from, got none.');
-  return new Map([...histograms].map(([name, histogram]) => [name, histogram.range()]));
+  return Float32Array.from([...histograms.values()].flatMap((histogram) => histogram.range()));
 }
