@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { mkdir, readdir, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { readStatistics, type Checkpoint } from '../src/checkpoint/checkpoint.js';
-import { statisticsTensors } from '../src/checkpoint/tensors.js';
+import { statisticsTensors, type Int8Calibration } from '../src/checkpoint/tensors.js';
 import { decodeSafetensors, encodeSafetensors } from '../src/checkpoint/safetensors.js';
 import { writeFileAtomic } from '../src/files/atomic.js';
 import type { Statistics } from '../src/graph/statistics.js';
@@ -20,8 +20,7 @@ export interface KeptStatistics {
   readonly statistics: Statistics;
   /** Golden logits, [classes]. */
   readonly golden?: Float32Array | undefined;
-  /** Ranges of its activations, [n, 2] in the order of `rangedValues`. */
-  readonly ranges?: Float32Array | undefined;
+  readonly int8?: Int8Calibration | undefined;
 }
 
 /** What a file is not to be called unless the whole of it is there. */
@@ -60,7 +59,7 @@ export class StatisticsFolder {
       if (!statistics) throw new Error('it holds no statistics of the child');
       const now = new Date();
       await utimes(path, now, now).catch(() => undefined); // used lately; another server may have removed it
-      return { statistics, golden: read.golden.get(child.id), ranges: read.ranges.get(child.id) };
+      return { statistics, golden: read.golden.get(child.id), int8: read.int8.get(child.id) };
     } catch (error) {
       await rm(path, { force: true });
       throw new Error(`${path}: ${(error as Error).message}; it was removed`, { cause: error });
@@ -68,9 +67,9 @@ export class StatisticsFolder {
   }
 
   /** @throws Error where it cannot be written (no room, no permission): nothing is left of it then */
-  async write(checkpoint: Checkpoint, child: KeptChild, { statistics, golden, ranges }: KeptStatistics): Promise<void> {
+  async write(checkpoint: Checkpoint, child: KeptChild, { statistics, golden, int8 }: KeptStatistics): Promise<void> {
     const only = <T>(value: T | undefined): Map<string, T> => new Map(value === undefined ? [] : [[child.id, value]]);
-    const content = encodeSafetensors(statisticsTensors(only(statistics), only(golden), only(ranges)));
+    const content = encodeSafetensors(statisticsTensors(only(statistics), only(golden), only(int8)));
     await mkdir(this.folder, { recursive: true });
     if (this.#bytes === undefined || this.#bytes + HEAD + content.length > this.maxBytes) await this.#prune(HEAD + content.length);
     await writeFileAtomic(this.#path(checkpoint, child), Buffer.concat([Buffer.from(head(content), 'latin1'), content]));

@@ -7,7 +7,7 @@ import { describeChild } from '../src/bundle/child.js';
 import { abilities, bundleFormats, bundleOptions, bundleQuery, defaultBundle, type BundleOptions } from '../src/bundle/formats.js';
 import { bundleManifestSchema, type BundleManifest } from '../src/bundle/manifest.js';
 import { readUnfolded } from '../src/bundle/unfolded.js';
-import { batches } from '../src/calibrate/calibrate.js';
+import { calibrateInt8 } from '../src/calibrate/int8.js';
 import { graphOf, type Checkpoint } from '../src/checkpoint/checkpoint.js';
 import { decodeSafetensors } from '../src/checkpoint/safetensors.js';
 import { concatenated, readContainer, writeContainer, type Files } from '../src/encoding/container.js';
@@ -15,7 +15,6 @@ import { crc32 } from '../src/encoding/crc32.js';
 import { sha256Hex } from '../src/encoding/sha256.js';
 import { BignasError } from '../src/errors.js';
 import { onnxModel } from '../src/onnx/model.js';
-import { activationRanges } from '../src/onnx/ranges.js';
 import { parseArchitecture } from '../src/space/architecture.js';
 import { tiny } from '../src/space/presets/tiny.js';
 import { makeCheckpoint } from './support/checkpoint.js';
@@ -32,8 +31,8 @@ before(async () => {
   const graph = graphOf(checkpoint, architecture);
   const statistics = checkpoint.statistics.get(id)!;
   const { preprocessing } = checkpoint.manifest;
-  const ranges = await activationRanges(graph, checkpoint.weights, statistics, batches({ crops: checkpoint.calibration, preprocessing, batch: 8 }, description.resolution));
-  child = { description, graph, statistics, golden: checkpoint.golden.get(id)!, ranges, engine: null };
+  const int8 = await calibrateInt8(graph, checkpoint.weights, statistics, { crops: checkpoint.calibration, preprocessing, batch: 8 });
+  child = { description, graph, statistics, golden: checkpoint.golden.get(id)!, int8, engine: null };
 });
 after(() => folder.remove());
 

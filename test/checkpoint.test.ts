@@ -48,12 +48,12 @@ async function editTensors(path: string, name: CheckpointFile, edit: (tensors: M
 const refused = (path: string, message: RegExp, code = 'CHECKPOINT_INVALID') => assert.rejects(openCheckpoint(path), { name: 'BignasError', code, message });
 
 test('what is written is read again, and written again it is the same files', async () => {
-  const { manifest, weights, calibration, frontier, statistics, golden, ranges } = checkpoint;
+  const { manifest, weights, calibration, frontier, statistics, golden, int8 } = checkpoint;
   assert.ok(weights.data.buffer instanceof SharedArrayBuffer);
   assert.equal(statistics.size, 3);
   const { files: _files, format: _format, version: _version, ...content } = manifest;
   const again = join(folder.path, 'again');
-  await writeCheckpoint(again, { manifest: content, weights, calibration, frontier, statistics, golden, ranges });
+  await writeCheckpoint(again, { manifest: content, weights, calibration, frontier, statistics, golden, int8 });
   for (const name of [...checkpointFiles, 'manifest.json'])
     assert.deepEqual(await readFile(join(again, name)), await readFile(join(checkpoint.folder, name)), name);
   const reread = await openCheckpoint(again);
@@ -172,9 +172,9 @@ test("a training run's folder is its latest step; a name that leads elsewhere is
 test('a writer that fails leaves the checkpoint that was there, and nothing else', async () => {
   const path = join(folder.path, 'kept');
   await cp(checkpoint.folder, path, { recursive: true });
-  const { manifest, weights, calibration, frontier, statistics, golden, ranges } = checkpoint;
+  const { manifest, weights, calibration, frontier, statistics, golden, int8 } = checkpoint;
   const failing = new Map([['optimiser.safetensors', 'not bytes' as unknown as Uint8Array], ['folder/that/is/not/there', new Uint8Array(1)]]);
-  await assert.rejects(writeCheckpoint(path, { manifest, weights, calibration, frontier, statistics, golden, ranges }, failing));
+  await assert.rejects(writeCheckpoint(path, { manifest, weights, calibration, frontier, statistics, golden, int8 }, failing));
   assert.equal((await openCheckpoint(path)).digest, checkpoint.digest);
   assert.deepEqual((await readdir(folder.path)).filter((name) => name.includes('partial')), []);
 });

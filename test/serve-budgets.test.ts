@@ -47,7 +47,7 @@ function oddDevice(device: string): LatencyTable {
 before(async () => {
   folder = await temporaryFolder();
   const content = contentOf(await makeCheckpoint(tiny, join(folder.path, 'checkpoint')));
-  await writeCheckpoint(join(folder.path, 'checkpoint'), { ...content, frontier: frontier(), statistics: new Map(), golden: new Map(), ranges: new Map() });
+  await writeCheckpoint(join(folder.path, 'checkpoint'), { ...content, frontier: frontier(), statistics: new Map(), golden: new Map(), int8: new Map() });
   checkpoint = await openCheckpoint(join(folder.path, 'checkpoint'));
   server = await testServer(checkpoint.folder, { latencyTables: [oddDevice('phone'), oddDevice('watch')] });
 });

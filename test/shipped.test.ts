@@ -2,6 +2,8 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import sharp, { type Sharp } from 'sharp';
+import { verifyBundle } from '../src/bundle/verify.js';
+import { goldenLogitsOf } from '../src/calibrate/golden.js';
 import type { RunningServer } from '../serve/server.js';
 import { openCheckpoint, type Checkpoint } from '../src/checkpoint/checkpoint.js';
 import { familyNames } from '../src/checkpoint/frontier.js';
@@ -87,4 +89,22 @@ test('a photograph of any size is answered', async () => {
   const photo = await sharp(pixels, { raw: { width: 32, height: 32, channels: 3 } }).resize(1600, 1200, { fit: 'cover' }).jpeg().toBuffer();
   const { predictions } = await post('flops=5M', photo, 'image/jpeg');
   assert.equal(predictions[0]!.classes.length, 5);
+});
+
+test('its children give the golden logits that it has of them, and their bundles prove it in int8, too', async () => {
+  const { weights, manifest, statistics, golden, int8, frontier } = checkpoint;
+  const { space, preprocessing } = manifest;
+  const again = await goldenLogitsOf(onnxEngine({ threads: 1 }), { space, preprocessing, weights }, { frontier, statistics });
+  assert.deepEqual([...golden.keys()].sort(), [...statistics.keys()].sort());
+  for (const [id, logits] of golden) {
+    const most = Math.max(...logits.map(Math.abs));
+    again.get(id)!.forEach((logit, i) => assert.ok(Math.abs(logit - logits[i]!) <= 1e-4 * most, `${id}: ${logit} for ${logits[i]}`));
+  }
+  assert.deepEqual([...int8.keys()].sort(), [...statistics.keys()].sort());
+  for (const name of ['smallest', 'M', 'biggest'] as const)
+    for (const dtype of ['float32', 'float16', 'int8']) {
+      const response = await fetch(`${server.url}/slice?arch=${name}&dtype=${dtype}`);
+      const { difference } = await verifyBundle(new Uint8Array(await response.arrayBuffer()));
+      assert.ok(difference < { float32: 1e-5, float16: 5e-3, int8: 1e-3 }[dtype]!, `${name} in ${dtype}: ${difference}`);
+    }
 });

@@ -5,14 +5,13 @@
 import { loadavg } from 'node:os';
 import { Command } from 'commander';
 import { Tensor, type InferenceSession } from 'onnxruntime-node';
-import { batches } from '../../src/calibrate/calibrate.js';
+import { calibrateInt8 } from '../../src/calibrate/int8.js';
 import { graphOf, openCheckpoint, type Checkpoint } from '../../src/checkpoint/checkpoint.js';
 import { loadCifar10 } from '../../src/data/cifar10.js';
 import type { Graph } from '../../src/graph/graph.js';
 import { INPUT } from '../../src/onnx/emit.js';
 import { createSession, loadModel, onnxEngine } from '../../src/onnx/engine.js';
 import { LOGITS, onnxModel, type DType, type OnnxModelOptions } from '../../src/onnx/model.js';
-import { activationRanges } from '../../src/onnx/ranges.js';
 import { accuracy } from '../../src/search/evaluate.js';
 import { positiveInteger } from '../../cli/numbers.js';
 import { packagePath } from '../../serve/packagePath.js';
@@ -29,13 +28,12 @@ interface Family {
 const command = new Command('bench:dtypes')
   .option('--images <n>', 'test images, the first ones', positiveInteger, 10_000)
   .option('--runs <n>', 'timed runs of each model with one image; a batch of 32 has a quarter of them', positiveInteger, 400)
-  .option('--crops <n>', 'calibration crops that ranges are taken from', positiveInteger, 512)
   .parse();
-const given = command.opts<{ images: number; runs: number; crops: number }>();
+const given = command.opts<{ images: number; runs: number }>();
 
 const checkpoint = await openCheckpoint(packagePath('checkpoints', 'cifar10'));
 const test = (await loadCifar10({ log: console.log })).splits.test;
-console.log(`ranges from ${given.crops} crops; load average ${loadavg()[0]!.toFixed(1)} when this began\n`);
+console.log(`Load average ${loadavg()[0]!.toFixed(1)} when this began\n`);
 console.log(['child', 'type', 'accuracy', 'points', 'bytes', ...BATCHES.map((batch) => `ms, batch ${batch}`)].join(' | '));
 console.log('--- | --- | ---: | ---: | ---: | ---: | ---:');
 for (const child of family(checkpoint)) await measure(child);
@@ -63,8 +61,8 @@ async function measure(child: Family): Promise<void> {
 async function modelsOf({ graph, id }: Family): Promise<ReadonlyMap<DType, Uint8Array>> {
   const { weights, calibration, manifest } = checkpoint;
   const statistics = checkpoint.statistics.get(id)!;
-  const source = { crops: { ...calibration, count: Math.min(given.crops, calibration.count) }, preprocessing: manifest.preprocessing, batch: manifest.calibration.batch };
-  const ranges = await activationRanges(graph, weights, statistics, batches(source, graph.nodes[0]!.shape[0]!));
+  const source = { crops: calibration, preprocessing: manifest.preprocessing, batch: manifest.calibration.batch };
+  const { ranges } = checkpoint.int8.get(id) ?? (await calibrateInt8(graph, weights, statistics, source));
   const model = (options: OnnxModelOptions): Uint8Array => onnxModel(graph, weights, statistics, options);
   return new Map([
     ['float32', model({})],

@@ -7,8 +7,9 @@ import { describeChild } from '../../src/bundle/child.js';
 import { deltaFiles } from '../../src/bundle/delta.js';
 import type { BundleOptions } from '../../src/bundle/formats.js';
 import type { BundleManifest } from '../../src/bundle/manifest.js';
-import { batches, calibrate, calibrationVersion } from '../../src/calibrate/calibrate.js';
+import { calibrate, calibrationVersion } from '../../src/calibrate/calibrate.js';
 import { goldenLogits } from '../../src/calibrate/golden.js';
+import { calibrateInt8 } from '../../src/calibrate/int8.js';
 import { PrefixStore } from '../../src/calibrate/prefixStore.js';
 import { openCheckpoint, type Checkpoint } from '../../src/checkpoint/checkpoint.js';
 import { BignasError } from '../../src/errors.js';
@@ -19,7 +20,6 @@ import type { Graph } from '../../src/graph/graph.js';
 import type { Statistics } from '../../src/graph/statistics.js';
 import type { SharedWeights } from '../../src/graph/weights.js';
 import type { Files } from '../../src/encoding/container.js';
-import { activationRanges } from '../../src/onnx/ranges.js';
 import { formatArchitecture, parseArchitecture, type Architecture } from '../../src/space/architecture.js';
 import { StatisticsFolder, type KeptChild, type KeptStatistics } from '../statisticsFolder.js';
 import { receiveCheckpoint, sendCheckpoint, shareCheckpoint, type SentCheckpoint } from './checkpoint.js';
@@ -133,7 +133,7 @@ export function buildHandlers({ folder, statisticsBytes, prefixBytes, statistics
     const key = keyOf(checkpoint, child);
     const known = computed.get(key);
     if (known) return found(known, shipped ? 'checkpoint' : 'memory');
-    if (shipped) return found({ statistics: shipped, golden: checkpoint.golden.get(child.id), ranges: checkpoint.ranges.get(child.id), engine: null }, 'checkpoint');
+    if (shipped) return found({ statistics: shipped, golden: checkpoint.golden.get(child.id), int8: checkpoint.int8.get(child.id), engine: null }, 'checkpoint');
     const ours = (kept: KeptStatistics): Calibrated => ({ ...kept, engine: { name: engine.name, version } });
     const stored = await kept?.read(checkpoint, child).catch(warned);
     if (stored) {
@@ -173,8 +173,8 @@ export function buildHandlers({ folder, statisticsBytes, prefixBytes, statistics
       const child = await calibrated(asked, signal);
       const started = performance.now();
       const { checkpoint, architecture, graph, report } = child;
-      const { statistics, engine: by, golden, ranges } = await proven(child, options, signal);
-      const files = await bundleFiles(checkpoint, { description: describeChild(checkpoint, architecture), graph, statistics, golden: golden!, ranges, engine: by }, options);
+      const { statistics, engine: by, golden, int8 } = await proven(child, options, signal);
+      const files = await bundleFiles(checkpoint, { description: describeChild(checkpoint, architecture), graph, statistics, golden: golden!, int8, engine: by }, options);
       const parts = bundleParts(options.container, have === undefined ? files : await updateFrom(have, child, files, options));
       const bytes = parts.reduce((sum, { length }) => sum + length, 0);
       await mkdir(folder, { recursive: true }); // temporary folders get cleaned
@@ -195,16 +195,13 @@ export function buildHandlers({ folder, statisticsBytes, prefixBytes, statistics
   /** What a bundle needs besides statistics; computed once a child, and kept with them. */
   async function proven({ checkpoint, id, architecture, graph, calibrated: known, report }: CalibratedChild, { dtype }: BundleOptions, signal: AbortSignal): Promise<Calibrated> {
     const { weights, manifest, calibration: crops } = checkpoint;
-    const { preprocessing } = manifest;
-    let { golden, ranges } = known;
-    if (golden && (dtype !== 'int8' || ranges)) return known;
+    const { preprocessing, calibration: { batch } } = manifest;
+    let { golden, int8 } = known;
+    if (golden && (dtype !== 'int8' || int8)) return known;
     golden ??= await goldenLogits(engine, graph, weights, known.statistics, preprocessing);
-    if (dtype === 'int8') {
-      const source = batches({ crops, preprocessing, batch: manifest.calibration.batch }, architecture.resolution);
-      ranges ??= await activationRanges(graph, weights, known.statistics, source, { threads, signal });
-    }
+    if (dtype === 'int8') int8 ??= await calibrateInt8(graph, weights, known.statistics, { crops, preprocessing, batch }, { threads, signal });
     const child: KeptChild = { id, architecture: formatArchitecture(architecture) };
-    const now: Calibrated = { ...known, golden, ranges };
+    const now: Calibrated = { ...known, golden, int8 };
     computed.set(keyOf(checkpoint, child), now);
     if (now.engine) await kept?.write(checkpoint, child, now).catch((error: unknown) => report.warnings.push((error as Error).message));
     return now;

@@ -14,7 +14,7 @@ export function shareCheckpoint(checkpoint: Checkpoint): Checkpoint {
     calibration: { crops: shared(crops, Uint8Array), count },
     statistics: new Map([...checkpoint.statistics].map(([id, statistics]) => [id, shareStatistics(statistics)])),
     golden: new Map([...checkpoint.golden].map(([id, logits]) => [id, shared(logits, Float32Array)])),
-    ranges: new Map([...checkpoint.ranges].map(([id, bounds]) => [id, shared(bounds, Float32Array)])),
+    int8: new Map([...checkpoint.int8].map(([id, { ranges, golden }]) => [id, { ranges: shared(ranges, Float32Array), golden: shared(golden, Float32Array) }])),
   };
 }
 

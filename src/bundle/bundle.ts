@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import type { Checkpoint } from '../checkpoint/checkpoint.js';
+import type { Int8Calibration } from '../checkpoint/tensors.js';
 import { containerParts, type Container, type Crc32, type Files } from '../encoding/container.js';
 import { sha256Sums } from '../encoding/sha256.js';
 import type { Graph } from '../graph/graph.js';
 import type { Statistics } from '../graph/statistics.js';
-import type { ActivationRanges } from '../onnx/quantise.js';
 import { spaceDigest } from '../space/identity.js';
 import type { ChildDescription } from './child.js';
 import { MANIFEST, SUMS } from './delta.js';
@@ -21,8 +21,8 @@ export interface BundledChild {
   readonly statistics: Statistics;
   /** Its logits for the golden photograph (`goldenLogits`). */
   readonly golden: Float32Array;
-  /** Of its activations; only int8 needs them. */
-  readonly ranges?: ActivationRanges | undefined;
+  /** Only int8 needs it. */
+  readonly int8?: Int8Calibration | undefined;
   /** What computed the statistics; null where they came with the checkpoint. */
   readonly engine: BundleManifest['calibration']['engine'];
 }
@@ -36,10 +36,10 @@ type Source = Pick<Checkpoint, 'manifest' | 'digest' | 'weights'>;
 export async function bundleFiles(checkpoint: Source, child: BundledChild, options: BundleOptions): Promise<Files> {
   const { manifest, weights } = checkpoint;
   const { space, preprocessing } = manifest;
-  const { description: { id, architecture, resolution }, graph, statistics, golden, ranges } = child;
-  const model = modelFiles({ id, architecture, space, graph, weights, statistics, preprocessing, ranges }, options);
+  const { description: { id, architecture, resolution }, graph, statistics, golden, int8 } = child;
+  const model = modelFiles({ id, architecture, space, graph, weights, statistics, preprocessing, ranges: int8?.ranges }, options);
   const described = describeBundle(checkpoint, child, options, model);
-  const rest = new Map([['README.md', text(bundleReadme(described))], ['golden.safetensors', goldenFile(options, preprocessing, resolution, golden)], ...model]);
+  const rest = new Map([['README.md', text(bundleReadme(described))], ['golden.safetensors', goldenFile(options, preprocessing, resolution, options.dtype === 'int8' ? int8!.golden : golden)], ...model]);
   const digests = Object.fromEntries([...rest].map(([name, bytes]) => [name, fastSha256(bytes)] as const));
   const files = new Map([[MANIFEST, text(`${JSON.stringify({ ...described, files: digests } satisfies BundleManifest, null, 2)}\n`)], ...rest]);
   files.set(SUMS, await sha256Sums(files, digests, fastSha256));

@@ -27,8 +27,8 @@ export const abilities: Readonly<Record<BundleFormat, { readonly runtime: string
   safetensors: { runtime: 'plain weights, nothing folded: to train further, to update by deltas, to write other formats', dtypes: ['float32', 'float16'], preprocess: false },
 };
 
-/** The highest difference of a probability from the golden vector's that counts as right. */
-export const tolerances: Readonly<Record<BundleDtype, number>> = { float32: 1e-4, float16: 1e-2, int8: 0.15 };
+/** The highest difference of a probability from the golden vector's that counts as right. Of int8, whose golden vector is its own: runtimes join its operators differently. */
+export const tolerances: Readonly<Record<BundleDtype, number>> = { float32: 1e-4, float16: 1e-2, int8: 0.05 };
 
 /**
  * What texts ask for, checked. What is not said has its default.

@@ -72,7 +72,7 @@ export const bundleManifestSchema = z.strictObject({
       file: z.literal('golden.safetensors'),
       tolerance: z.number().positive().describe('the highest difference of a probability that counts as right'),
     })
-    .describe('proof: an image (`image`), what the model takes for it (`input`), and the answer in float32 (`logits`, `probabilities`)'),
+    .describe('proof: an image (`image`), what the model takes for it (`input`), and the answer (`logits`, `probabilities`): of float32 and float16 what float32 gives, of int8 its own'),
   licence: z.string(),
   files: z.record(z.string(), digest).describe('SHA-256 of every other file but SHA256SUMS'),
 });

@@ -76,7 +76,7 @@ export function modelTensors({ format, preprocess }: Kind, resolution: number, c
   };
 }
 
-/** `golden.safetensors`: the golden photograph, what the model takes for it, and the child's answer in float32. */
+/** `golden.safetensors`: the golden photograph, what the model takes for it, and the answer. */
 export function goldenFile({ format, preprocess }: Kind, preprocessing: Preprocessing, resolution: number, logits: Float32Array): Uint8Array {
   const { pixels, height, width } = goldenPhoto(preprocessing);
   const tensors = new Map<string, Tensor>([[IMAGE, { dtype: 'U8', shape: [1, height, width, 3], data: pixels }]]);

@@ -22,7 +22,7 @@ export function bundleReadme(manifest: Described): string {
 ${runners[model.format](manifest)}
 ## Is it right?
 
-\`golden.safetensors\` holds a photograph (\`image\`)${model.preprocess ? '' : ', what the model takes for it (`input`)'} and the answer (\`logits\`, \`probabilities\`, in float32). Whatever runs this model should give these probabilities
+\`golden.safetensors\` holds a photograph (\`image\`)${model.preprocess ? '' : ', what the model takes for it (`input`)'} and the answer (\`logits\`, \`probabilities\`${model.dtype === 'float16' ? ', of float32' : ''}). Whatever runs this model should give these probabilities
 to ${manifest.golden.tolerance}. \`bignas-slice verify BUNDLE\` checks that, and every byte.
 ${model.preprocess ? '' : preparationInWords(manifest)}`;
 }

@@ -14,7 +14,7 @@ import { writeFolderAtomic } from '../files/atomic.js';
 import { storedFrontierSchema, type ChildRecord, type Costs, type Frontier } from './frontier.js';
 import { checkpointFiles, checkpointFormat, checkpointVersion, manifestSchema, type CheckpointFile, type Manifest } from './manifest.js';
 import { decodeSafetensors, encodeSafetensors, type Tensor, type Tensors } from './safetensors.js';
-import { goldenOf, rangesOf, statisticsTensors, weightTensors } from './tensors.js';
+import { goldenOf, int8Of, statisticsTensors, weightTensors, type Int8Calibration } from './tensors.js';
 
 /** Training crops for calibration, uint8 at the fixed size. */
 export interface CalibrationCrops {
@@ -37,8 +37,8 @@ export interface Checkpoint {
   readonly statistics: ReadonlyMap<string, Statistics>;
   /** Logits for the golden photograph (`goldenLogits`) of children that have statistics, by id. Before format version 4 there were none. */
   readonly golden: ReadonlyMap<string, Float32Array>;
-  /** Ranges of their activations, [n, 2] in the order of `rangedValues`, where they are known. */
-  readonly ranges: ReadonlyMap<string, Float32Array>;
+  /** What their int8 models need, where it is known. */
+  readonly int8: ReadonlyMap<string, Int8Calibration>;
 }
 
 /** What a writer gives: a checkpoint before its files exist. */
@@ -47,8 +47,8 @@ export type CheckpointContent = Omit<Checkpoint, 'folder' | 'digest' | 'manifest
 };
 
 /** A checkpoint that was read, as a writer takes it. */
-export function contentOf({ weights, calibration, frontier, statistics, golden, ranges, manifest: { format: _f, version: _v, files: _files, ...manifest } }: Checkpoint): CheckpointContent {
-  return { weights, calibration, frontier, statistics, golden, ranges, manifest };
+export function contentOf({ weights, calibration, frontier, statistics, golden, int8, manifest: { format: _f, version: _v, files: _files, ...manifest } }: Checkpoint): CheckpointContent {
+  return { weights, calibration, frontier, statistics, golden, int8, manifest };
 }
 
 /** Every child that a frontier names, once. */
@@ -71,7 +71,7 @@ export async function writeCheckpoint(
     'weights.safetensors': encodeSafetensors(weightTensors(content.weights), { format: checkpointFormat }),
     'calibration.safetensors': encodeSafetensors(new Map([['crops', { dtype: 'U8', shape: [count, crop, crop, 3], data: crops }]])),
     'frontier.json': json(content.frontier),
-    'statistics.safetensors': encodeSafetensors(statisticsTensors(content.statistics, content.golden, content.ranges)),
+    'statistics.safetensors': encodeSafetensors(statisticsTensors(content.statistics, content.golden, content.int8)),
   };
   const manifest: Manifest = {
     format: checkpointFormat,
@@ -100,8 +100,8 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   const weights = inFile(folder, 'weights.safetensors', () => readWeights(manifest, decodeSafetensors(files['weights.safetensors'])));
   const calibration = inFile(folder, 'calibration.safetensors', () => readCrops(manifest, decodeSafetensors(files['calibration.safetensors'])));
   const frontier = inFile(folder, 'frontier.json', () => readFrontier(manifest, files['frontier.json']));
-  const { statistics, golden, ranges } = inFile(folder, 'statistics.safetensors', () => readStatistics(manifest, frontierChildren(frontier), decodeSafetensors(files['statistics.safetensors'])));
-  return { folder, manifest, digest: sha256(manifestBytes), weights, calibration, frontier, statistics, golden, ranges };
+  const { statistics, golden, int8 } = inFile(folder, 'statistics.safetensors', () => readStatistics(manifest, frontierChildren(frontier), decodeSafetensors(files['statistics.safetensors'])));
+  return { folder, manifest, digest: sha256(manifestBytes), weights, calibration, frontier, statistics, golden, int8 };
 }
 
 /** The checkpoint's own folder: `path`, or the step that a training run's `latest` names. */
@@ -192,10 +192,17 @@ export function readStatistics(
   manifest: Pick<Manifest, 'space'>,
   children: readonly Pick<ChildRecord, 'id' | 'architecture'>[],
   tensors: Tensors,
-): { readonly statistics: Map<string, Statistics>; readonly golden: Map<string, Float32Array>; readonly ranges: Map<string, Float32Array> } {
+): { readonly statistics: Map<string, Statistics>; readonly golden: Map<string, Float32Array>; readonly int8: Map<string, Int8Calibration> } {
   const wanted = new Set<string>();
   const statistics = new Map<string, Statistics>();
-  const [golden, ranges] = [new Map<string, Float32Array>(), new Map<string, Float32Array>()];
+  const golden = new Map<string, Float32Array>();
+  const int8 = new Map<string, Int8Calibration>();
+  const logits = (name: string): Float32Array => {
+    wanted.add(name);
+    const { data } = expectTensor(tensors, name, 'F32', [manifest.space.classes]);
+    if (!data.every(Number.isFinite)) throw new Error(`tensor ${name} holds a value that is no logit`);
+    return data as Float32Array;
+  };
   for (const { id, architecture } of children) {
     const layers = batchNorms(buildGraph(manifest.space, parseArchitecture(manifest.space, architecture)));
     // A frontier's child may come without statistics; then it is calibrated when asked for.
@@ -212,20 +219,17 @@ export function readStatistics(
       child.set(name, { mean: part('mean'), variance: part('variance') });
     }
     statistics.set(id, child);
-    if (tensors.has(goldenOf(id))) {
-      wanted.add(goldenOf(id));
-      const { data } = expectTensor(tensors, goldenOf(id), 'F32', [manifest.space.classes]);
-      if (!data.every(Number.isFinite)) throw new Error(`tensor ${goldenOf(id)} holds a value that is no logit`);
-      golden.set(id, data as Float32Array);
-    }
-    const bounds = tensors.get(rangesOf(id));
-    if (bounds) {
-      wanted.add(rangesOf(id));
-      ranges.set(id, expectTensor(tensors, rangesOf(id), 'F32', [bounds.data.length / 2, 2]).data as Float32Array);
+    if (tensors.has(goldenOf(id))) golden.set(id, logits(goldenOf(id)));
+    const names = int8Of(id);
+    const ranges = tensors.get(names.ranges);
+    if (ranges) {
+      wanted.add(names.ranges);
+      const { data } = expectTensor(tensors, names.ranges, 'F32', [ranges.data.length / 2, 2]);
+      int8.set(id, { ranges: data as Float32Array, golden: logits(names.golden) });
     }
   }
   expectNames(tensors, wanted);
-  return { statistics, golden, ranges };
+  return { statistics, golden, int8 };
 }
 
 function expectNames(tensors: Tensors, wanted: ReadonlySet<string>): void {

@@ -4,7 +4,7 @@ import { spaceSchema } from '../space/space.js';
 
 export const checkpointFormat = 'bignas-checkpoint';
 /** A reader takes its own version and older ones; a newer one is refused. 2: `validation`, `recipeChanges` and `rollbacks` of a run. 3: bytes, memory and
- * latency among a child's costs. 4: golden logits and ranges of activations beside a child's statistics. */
+ * latency among a child's costs. 4: golden logits, and what int8 needs, beside a child's statistics. */
 export const checkpointVersion = 4;
 
 export const checkpointFiles = ['weights.safetensors', 'calibration.safetensors', 'frontier.json', 'statistics.safetensors'] as const;

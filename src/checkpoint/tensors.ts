@@ -10,14 +10,22 @@ export function weightTensors(weights: SharedWeights, prefix = ''): Map<string, 
 /** Name of a child's golden logits. */
 export const goldenOf = (id: string): string => `${id}/golden`;
 
-/** Name of the ranges of a child's activations, of which int8 is made: [n, 2], least and most in the order of `rangedValues`. */
-export const rangesOf = (id: string): string => `${id}/ranges`;
+/** What a child's int8 model is made of and proves itself by. */
+export interface Int8Calibration {
+  /** Of its activations: [n, 2], least and most in the order of `rangedValues`. */
+  readonly ranges: Float32Array;
+  /** The int8 model's logits for the golden photograph, [classes]. */
+  readonly golden: Float32Array;
+}
 
-/** Children's statistics, golden logits and ranges as safetensors entries: `id/layer/mean`, `id/layer/variance`, `id/golden`, `id/ranges`. */
+/** Names of a child's `Int8Calibration`. */
+export const int8Of = (id: string): { readonly ranges: string; readonly golden: string } => ({ ranges: `${id}/int8/ranges`, golden: `${id}/int8/golden` });
+
+/** Children's statistics, golden logits and what int8 needs as safetensors entries: `id/layer/mean`, `id/layer/variance`, `id/golden`, `id/int8/ranges`, `id/int8/golden`. */
 export function statisticsTensors(
   statistics: ReadonlyMap<string, Statistics>,
   golden: ReadonlyMap<string, Float32Array> = new Map(),
-  ranges: ReadonlyMap<string, Float32Array> = new Map(),
+  int8: ReadonlyMap<string, Int8Calibration> = new Map(),
 ): Map<string, Tensor<'F32'>> {
   const tensors = new Map<string, Tensor<'F32'>>();
   for (const [id, layers] of statistics)
@@ -26,6 +34,9 @@ export function statisticsTensors(
       tensors.set(`${id}/${layer}/variance`, { dtype: 'F32', shape: [variance.length], data: variance });
     }
   for (const [id, data] of golden) tensors.set(goldenOf(id), { dtype: 'F32', shape: [data.length], data });
-  for (const [id, data] of ranges) tensors.set(rangesOf(id), { dtype: 'F32', shape: [data.length / 2, 2], data });
+  for (const [id, { ranges, golden: logits }] of int8) {
+    tensors.set(int8Of(id).ranges, { dtype: 'F32', shape: [ranges.length / 2, 2], data: ranges });
+    tensors.set(int8Of(id).golden, { dtype: 'F32', shape: [logits.length], data: logits });
+  }
   return tensors;
 }

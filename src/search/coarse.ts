@@ -5,6 +5,7 @@ import type { ChildRecord, Frontier } from '../checkpoint/frontier.js';
 import type { Split } from '../data/dataset.js';
 import { buildGraph } from '../graph/buildGraph.js';
 import type { Engine } from '../graph/engine.js';
+import type { Int8Calibration } from '../checkpoint/tensors.js';
 import type { Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { biggest, formatArchitecture, parseArchitecture, smallest, type Architecture, type MbconvArchitecture } from '../space/architecture.js';
@@ -65,9 +66,9 @@ export interface MeasuredFrontier {
   readonly frontier: Frontier;
   /** Calibrated statistics of the frontier's children, by id. */
   readonly statistics: ReadonlyMap<string, Statistics>;
-  /** Their golden logits; ranges of activations are computed when int8 is asked for. */
+  /** Their golden logits; what int8 needs is computed when it is asked for. */
   readonly golden: ReadonlyMap<string, Float32Array>;
-  readonly ranges: ReadonlyMap<string, Float32Array>;
+  readonly int8: ReadonlyMap<string, Int8Calibration>;
 }
 
 export interface MeasureOptions extends Pick<EvaluateOptions, 'signal'> {
@@ -97,7 +98,7 @@ export async function coarseFrontier(
   const frontier = frontierOf(space, records);
   const kept = new Map(frontierChildren(frontier).map(({ id }) => [id, statistics.get(id)!]));
   const golden = await goldenLogitsOf(engine, { space, preprocessing: source.preprocessing, weights }, { frontier, statistics: kept });
-  return { frontier, statistics: kept, golden, ranges: new Map() };
+  return { frontier, statistics: kept, golden, int8: new Map() };
 }
 
 /** Top-1 accuracy of every child of a frontier on the test split, by id: the final report, which decides nothing. */

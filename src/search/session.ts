@@ -3,9 +3,11 @@ import { hostname } from 'node:os';
 import { basename, join, resolve } from 'node:path';
 import { calibrationVersion } from '../calibrate/calibrate.js';
 import { goldenLogitsOf } from '../calibrate/golden.js';
+import { calibrateInt8 } from '../calibrate/int8.js';
 import { contentOf, frontierChildren, json, writeCheckpoint, type Checkpoint } from '../checkpoint/checkpoint.js';
 import { familyNames, type ChildRecord, type Costs, type FamilyName, type Frontier } from '../checkpoint/frontier.js';
 import type { Manifest } from '../checkpoint/manifest.js';
+import type { Int8Calibration } from '../checkpoint/tensors.js';
 import type { Dataset, Split } from '../data/dataset.js';
 import { BignasError } from '../errors.js';
 import { writeFileAtomic } from '../files/atomic.js';
@@ -180,7 +182,7 @@ class SearchSession {
       const statistics = await this.#statistics(frontier);
       const { space, preprocessing } = checkpoint.manifest;
       const golden = await goldenLogitsOf(onnxEngine(), { space, preprocessing, weights: checkpoint.weights }, { frontier, statistics });
-      await writeCheckpoint(checkpoint.folder, { ...content, frontier, statistics, golden, manifest: { ...content.manifest, scores } });
+      await writeCheckpoint(checkpoint.folder, { ...content, frontier, statistics, golden, int8: await this.#int8(frontier, statistics), manifest: { ...content.manifest, scores } });
       report(`Written into ${checkpoint.folder}: ${frontierChildren(frontier).length} children, ready to serve.`);
     }
     report(`Report and plots: ${resolve(output)}`);
@@ -271,6 +273,17 @@ class SearchSession {
     for (const child of frontierChildren(frontier))
       statistics.set(child.id, this.store.find(child.id, this.options.images) ? await this.store.statistics(child) : this.options.checkpoint.statistics.get(child.id)!);
     return statistics;
+  }
+
+  async #int8(frontier: Frontier, statistics: ReadonlyMap<string, Statistics>): Promise<Map<string, Int8Calibration>> {
+    const { manifest: { space, preprocessing, calibration }, weights, calibration: crops } = this.options.checkpoint;
+    const int8 = new Map<string, Int8Calibration>();
+    for (const { id, architecture } of frontierChildren(frontier)) {
+      const calibrated = statistics.get(id);
+      const graph = buildGraph(space, parseArchitecture(space, architecture));
+      if (calibrated) int8.set(id, await calibrateInt8(graph, weights, calibrated, { crops, preprocessing, batch: calibration.batch }));
+    }
+    return int8;
   }
 
   #tell({ family, predictor, random, scalings: scaled }: SearchReport, scores: Manifest['scores']): void {

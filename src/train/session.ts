@@ -273,7 +273,7 @@ class Session {
 
 /** What the children of a step's checkpoint are: their accuracies and statistics are not known yet. */
 function unmeasured(space: SearchSpace): MeasuredFrontier {
-  return { frontier: frontierOf(space, coarseGrid(space).map((architecture) => recordOf(space, architecture))), statistics: new Map(), golden: new Map(), ranges: new Map() };
+  return { frontier: frontierOf(space, coarseGrid(space).map((architecture) => recordOf(space, architecture))), statistics: new Map(), golden: new Map(), int8: new Map() };
 }
 
 async function calibrationSource({ dataset, recipe, calibrationImages }: SessionOptions): Promise<CalibrationSource> {

@@ -78,7 +78,7 @@ export async function makeCheckpoint(space: SearchSpace, folder: string, options
     frontier,
     statistics,
     golden: await goldenLogitsOf(onnxEngine({ threads: 1 }), { space, preprocessing, weights }, { frontier, statistics }),
-    ranges: new Map(),
+    int8: new Map(),
   });
   return openCheckpoint(folder);
 }
