@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { mkdir, rename } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setImmediate as letEventsIn } from 'node:timers/promises';
 import { LRUCache } from 'lru-cache';
 import { bundleFiles, bundleParts, fastCrc32 } from '../../src/bundle/bundle.js';
 import { describeChild } from '../../src/bundle/child.js';
@@ -181,9 +182,7 @@ export function buildHandlers({ folder, statisticsBytes, prefixBytes, statistics
       // Written while it is hashed. What is found at the next start is checked by its name.
       const unnamed = join(folder, `.${key}.partial-${process.pid}`);
       const written = writeFileAtomic(unnamed, parts, { synced: false }).then(() => undefined, (error: unknown) => error);
-      const hash = createHash('sha256');
-      for (const part of parts) hash.update(part);
-      const sha256 = hash.digest('hex');
+      const sha256 = await digestMeanwhile(parts);
       const failure = await written;
       if (failure !== undefined) storageFull(failure, bytes);
       const file = `${key}-${sha256}.${options.container}`;
@@ -238,6 +237,17 @@ interface CalibratedChild extends Found {
   readonly architecture: Architecture;
   readonly id: string;
   readonly graph: Graph;
+}
+
+/** Hex SHA-256 of the parts, one after another, a piece at a time: what is written meanwhile goes on between two. */
+async function digestMeanwhile(parts: readonly Uint8Array[]): Promise<string> {
+  const hash = createHash('sha256');
+  for (const part of parts)
+    for (let at = 0; at < part.length; at += 2 ** 20) {
+      await letEventsIn();
+      hash.update(part.subarray(at, at + 2 ** 20));
+    }
+  return hash.digest('hex');
 }
 
 function storageFull(error: unknown, bytes: number): never {

@@ -1,10 +1,6 @@
 import { fixedCrop, normalisedBatch, type Preprocessing, type RgbImage } from './preprocess.js';
 
-/**
- * The photograph that every bundle's golden vector is computed from: drawn by whole-number arithmetic, so that it is the same everywhere and nobody's. Its sides
- * differ from each other and from the crop's, so that all of the preprocessing takes part.
- */
-export function goldenPhoto({ crop }: Preprocessing): RgbImage {
+function draw({ crop }: Preprocessing): RgbImage {
   const [height, width] = [crop + Math.ceil(crop / 4), crop + Math.ceil(crop / 2)];
   /** Goes up and down between 0 and 255. */
   const wave = (at: number, period: number): number => Math.floor((510 * Math.abs((at % period) - Math.floor(period / 2))) / period);
@@ -20,7 +16,31 @@ export function goldenPhoto({ crop }: Preprocessing): RgbImage {
   return { pixels, height, width };
 }
 
-/** The golden photograph as a network takes it, one image. */
+/** Drawn once for a checkpoint, whose manifest has one preprocessing: a bundle is built in little more time than this takes. */
+const drawn = new WeakMap<Preprocessing, { readonly photo: RgbImage; readonly crop: Uint8Array; readonly inputs: Map<string, Float32Array> }>();
+
+function drawnFor(preprocessing: Preprocessing): { readonly photo: RgbImage; readonly crop: Uint8Array; readonly inputs: Map<string, Float32Array> } {
+  let known = drawn.get(preprocessing);
+  if (!known) {
+    const photo = draw(preprocessing);
+    drawn.set(preprocessing, (known = { photo, crop: fixedCrop(photo, preprocessing), inputs: new Map() }));
+  }
+  return known;
+}
+
+/**
+ * The photograph that every bundle's golden vector is computed from: drawn by whole-number arithmetic, so that it is the same everywhere and nobody's. Its sides
+ * differ from each other and from the crop's, so that all of the preprocessing takes part. Not to be written into.
+ */
+export function goldenPhoto(preprocessing: Preprocessing): RgbImage {
+  return drawnFor(preprocessing).photo;
+}
+
+/** The golden photograph as a network takes it, one image. Not to be written into. */
 export function goldenInput(preprocessing: Preprocessing, resolution: number, layout: 'NCHW' | 'NHWC'): Float32Array {
-  return normalisedBatch(fixedCrop(goldenPhoto(preprocessing), preprocessing), preprocessing, resolution, layout);
+  const { crop, inputs } = drawnFor(preprocessing);
+  const key = `${layout} ${resolution}`;
+  let input = inputs.get(key);
+  if (!input) inputs.set(key, (input = normalisedBatch(crop, preprocessing, resolution, layout)));
+  return input;
 }

@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, rename, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, type FileHandle } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 
 /** A file's content, whole or in parts. */
@@ -57,10 +57,25 @@ function absent(error: NodeJS.ErrnoException): false {
 async function write(path: string, content: Content, synced: boolean): Promise<void> {
   const file = await open(path, 'w');
   try {
-    for (const part of Array.isArray(content) ? (content as readonly Uint8Array[]) : [content as string | Uint8Array]) await file.writeFile(part);
+    if (Array.isArray(content)) await writeParts(file, content as readonly Uint8Array[]);
+    else await file.writeFile(content as string | Uint8Array);
     if (synced) await file.sync();
   } finally {
     await file.close();
+  }
+}
+
+/** In one go, which the thread that asks for it need not attend to. */
+async function writeParts(file: FileHandle, parts: readonly Uint8Array[]): Promise<void> {
+  let left = parts.filter(({ length }) => length > 0);
+  while (left.length > 0) {
+    // What is written is not always all.
+    let { bytesWritten } = await file.writev(left);
+    while (left[0] && bytesWritten >= left[0].length) {
+      bytesWritten -= left[0].length;
+      left = left.slice(1);
+    }
+    if (left[0]) left = [left[0].subarray(bytesWritten), ...left.slice(1)];
   }
 }
 
