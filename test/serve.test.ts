@@ -18,6 +18,7 @@ import { makeCheckpoint } from './support/checkpoint.js';
 import { jpeg, png, webp } from './support/images.js';
 import { parsePrometheus, valueOf, type Family } from './support/prometheus.js';
 import { temporaryFolder, testServer } from './support/server.js';
+import { binary } from './support/binary.js';
 
 interface Answer {
   readonly id: string;
@@ -293,15 +294,6 @@ describe('what there is', () => {
     assert.ok(all.has('bignas_nodejs_eventloop_lag_p99_seconds') && all.has('bignas_process_resident_memory_bytes'));
   });
 });
-
-function binary(response: request.Response, done: (error: Error | null, body: Buffer) => void): void {
-  const chunks: Buffer[] = [];
-  const stream = response as unknown as NodeJS.ReadableStream;
-  stream.on('data', (chunk: Buffer) => chunks.push(chunk));
-  stream.on('end', () => {
-    done(null, Buffer.concat(chunks));
-  });
-}
 
 function sha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');

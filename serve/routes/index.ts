@@ -4,6 +4,7 @@ import { archRoute, archsRoute } from './archs.js';
 import { errorsRoute } from './errors.js';
 import { liveRoute, readyRoute } from './health.js';
 import { metricsRoute } from './metrics.js';
+import { manifestSchemaRoute } from './manifestSchema.js';
 import { predictRoute } from './predict.js';
 import { openapiRoute } from './openapi.js';
 import { reloadRoute } from './reload.js';
@@ -18,6 +19,7 @@ export function routesOf(services: Services): Route[] {
   const routes = [
     predictRoute(services),
     sliceRoute(services),
+    manifestSchemaRoute(),
     archsRoute(services),
     archRoute(services),
     spaceRoute(),
