@@ -20,16 +20,18 @@ export async function goldenLogits(engine: Engine, graph: Graph, weights: Shared
   }
 }
 
-/** The same for all of a frontier's children that have statistics, by id: what a checkpoint keeps. */
+/** The same for all of a frontier's children that have statistics, by id: what a checkpoint keeps. @throws the signal's reason */
 export async function goldenLogitsOf(
   engine: Engine,
   { space, preprocessing, weights }: { readonly space: SearchSpace; readonly preprocessing: Preprocessing; readonly weights: SharedWeights },
   { frontier, statistics }: { readonly frontier: Frontier; readonly statistics: ReadonlyMap<string, Statistics> },
+  signal?: AbortSignal,
 ): Promise<Map<string, Float32Array>> {
   const golden = new Map<string, Float32Array>();
   for (const { id, architecture } of frontierChildren(frontier)) {
     const calibrated = statistics.get(id);
     if (!calibrated) continue;
+    signal?.throwIfAborted();
     const graph = buildGraph(space, parseArchitecture(space, architecture));
     golden.set(id, await goldenLogits(engine, graph, weights, calibrated, preprocessing));
   }

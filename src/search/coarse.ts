@@ -97,7 +97,7 @@ export async function coarseFrontier(
   }
   const frontier = frontierOf(space, records);
   const kept = new Map(frontierChildren(frontier).map(({ id }) => [id, statistics.get(id)!]));
-  const golden = await goldenLogitsOf(engine, { space, preprocessing: source.preprocessing, weights }, { frontier, statistics: kept });
+  const golden = await goldenLogitsOf(engine, { space, preprocessing: source.preprocessing, weights }, { frontier, statistics: kept }, options.signal);
   return { frontier, statistics: kept, golden, int8: new Map() };
 }
 
