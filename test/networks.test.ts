@@ -8,7 +8,6 @@ import { describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { Tensor2D, Tensor4D } from '@tensorflow/tfjs-node-gpu';
 import { flops, params } from '../src/cost/cost.js';
-import { GraphBuilder, width, type Value } from '../src/graph/builder.js';
 import type { Engine } from '../src/graph/engine.js';
 import { parameters, type Graph } from '../src/graph/graph.js';
 import { buildGraph, sharedTensors } from '../src/graph/buildGraph.js';
@@ -23,12 +22,11 @@ import { addGradients, softCrossEntropy } from '../src/tensorflow/gradients.js';
 import { tensorflowEngine } from '../src/tensorflow/engine.js';
 import { tf } from '../src/tensorflow/tf.js';
 import request from 'supertest';
+import { everyOperation, weightsOf } from './support/graphs.js';
 import { photo, putPhotos } from './support/photoFolder.js';
 import { testServer } from './support/server.js';
 import { randomBatch, randomStatistics, randomTensors } from './support/random.js';
 import { referenceLogits } from './support/reference.js';
-
-const weightsOf = (graph: Graph, seed: number): SharedWeights => randomTensors([...new Map(parameters(graph).map(({ tensor }) => [tensor.name, tensor])).values()], seed);
 
 async function logits(engine: Engine, graph: Graph, weights: SharedWeights, count: number): Promise<Float32Array> {
   const child = await engine.load(graph, weights, randomStatistics(graph, 1));
@@ -162,21 +160,7 @@ test('docs/networks.md has these figures', () => {
 
 test('every operation means the same to both engines and to plain loops, odd sizes included', async () => {
   for (const resolution of [9, 12]) {
-    const b = new GraphBuilder();
-    const bn = (name: string, x: Value): Value => b.batchNorm(`${name}.bn`, x, 1e-3);
-    let x = bn('stem', b.conv2d('stem', b.input(resolution, 3), width(6), width(3), 1));
-    const branches = (['relu', 'relu6', 'hardSwish', 'swish'] as const).map((kind) => b.activation(kind, x, kind));
-    x = b.concatenate('joined', branches);
-    x = b.squeezeExcite('excited', x, width(5), { activation: 'relu', gate: 'hardSigmoid' });
-    x = b.squeezeExcite('excited again', x, width(5), { activation: 'relu' });
-    x = b.add('sum', bn('dilated', b.depthwiseConv2d('dilated', x, width(3), 1, 2)), bn('far', b.depthwiseConv2d('far', x, width(5), 1, 2)));
-    x = b.concatenate('pooled', [
-      b.averagePool('average', x, 3, 2), b.maxPool('most', x, 3, 2), b.averagePool('every other', b.shift('shifted', x), 1, 2), b.maxPool('two', x, 2, 2),
-    ]);
-    x = b.add('same size', b.averagePool('mean', x, 3, 1), b.maxPool('max', x, 3, 1));
-    x = b.activation('dense.hardSwish', b.dense('dense', b.globalAveragePool('gap', x), 7), 'hardSwish');
-    b.dense('classifier', x, 3);
-    const graph = b.build();
+    const graph = everyOperation(resolution);
     const weights = weightsOf(graph, 3);
     const expected = referenceLogits(graph, weights, randomStatistics(graph, 1), randomBatch(graph, 2, 1));
     assertNear(expected, await logits(onnxEngine(), graph, weights, 2), 1e-5, `ONNX Runtime, ${resolution}`);

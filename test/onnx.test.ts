@@ -17,23 +17,11 @@ import { cifar10 } from '../src/space/presets/cifar10.js';
 import { tiny } from '../src/space/presets/tiny.js';
 import { sampleArchitecture } from '../src/space/sample.js';
 import type { SearchSpace } from '../src/space/space.js';
+import { close } from './support/close.js';
 import { randomBatch, randomStatistics, randomTensors, randomWeights } from './support/random.js';
 import { referenceLogits, referenceStatistics } from './support/reference.js';
 
 const engine = onnxEngine({ threads: 1 });
-
-/** Asserts that values agree to `tolerance` of the largest expected one. */
-function close(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number, what: string): void {
-  assert.equal(actual.length, expected.length, what);
-  let largest = 0;
-  let difference = 0;
-  for (let i = 0; i < expected.length; i++) {
-    assert.ok(Number.isFinite(actual[i]), `${what}: element ${i} is ${actual[i]}`);
-    largest = Math.max(largest, Math.abs(expected[i]!));
-    difference = Math.max(difference, Math.abs(actual[i]! - expected[i]!));
-  }
-  assert.ok(difference <= tolerance * largest, `${what}: differs by ${difference} where the largest value is ${largest}`);
-}
 
 async function logits(graph: Graph, weights: SharedWeights, statistics: Statistics, batch: Batch): Promise<Float32Array> {
   const child = await engine.load(graph, weights, statistics);

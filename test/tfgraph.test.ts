@@ -25,25 +25,13 @@ import { tfGraph, type TfGraphOptions } from '../src/tfgraph/emit.js';
 import { graphModelFiles } from '../src/tfgraph/graphModel.js';
 import { isConstant, type TfGraph } from '../src/tfgraph/nodes.js';
 import { savedModelFiles } from '../src/tfgraph/savedModel.js';
+import { close } from './support/close.js';
 import { everyOperation, oddGraph, weightsOf } from './support/graphs.js';
 import { channelsLast } from './support/layout.js';
 import { randomBatch, randomStatistics, randomWeights } from './support/random.js';
 import { execute, loadFiles, tf } from './support/tfjs.js';
 
 const OUTPUTS = ['logits', 'probabilities'] as const;
-
-/** Asserts that values agree to `tolerance` of the largest expected one. */
-function close(actual: ArrayLike<number>, expected: ArrayLike<number>, tolerance: number, what: string): void {
-  assert.equal(actual.length, expected.length, what);
-  let largest = 0;
-  let difference = 0;
-  for (let i = 0; i < expected.length; i++) {
-    assert.ok(Number.isFinite(actual[i]), `${what}: element ${i} is ${actual[i]}`);
-    largest = Math.max(largest, Math.abs(expected[i]!));
-    difference = Math.max(difference, Math.abs(actual[i]! - expected[i]!));
-  }
-  assert.ok(difference <= tolerance * largest, `${what}: differs by ${difference} where the largest value is ${largest}`);
-}
 
 async function withModel<T>(graph: TfGraph, use: (model: GraphModel) => T | Promise<T>): Promise<T> {
   const model = await loadFiles(graphModelFiles(graph));
