@@ -5,7 +5,7 @@ const machineIsLittle = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1;
 /** Floats that little-endian bytes are; without a copy where the machine and the bytes' place allow it: not to be written into. */
 export function float32From(bytes: Uint8Array): Float32Array {
   if (machineIsLittle && bytes.byteOffset % 4 === 0) return new Float32Array(bytes.buffer, bytes.byteOffset, bytes.byteLength / 4);
-  if (machineIsLittle) return new Float32Array(bytes.slice().buffer);
+  if (machineIsLittle) return new Float32Array(Uint8Array.from(bytes).buffer);
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   return Float32Array.from({ length: bytes.byteLength / 4 }, (_, i) => view.getFloat32(4 * i, true));
 }

@@ -1,4 +1,5 @@
 import { decodeHeader, type TensorPlace } from '../checkpoint/safetensors.js';
+import { float32From } from '../encoding/littleEndian.js';
 import { buildGraph } from '../graph/buildGraph.js';
 import { elements, parameters, type Graph } from '../graph/graph.js';
 import { standaloneGraph, weightsFrom } from '../graph/standalone.js';
@@ -52,7 +53,8 @@ interface Row {
  */
 export async function fetchChild(space: SearchSpace, architecture: string, read: RangeReader, { overhead = 1.25, concurrency = 6 }: FetchOptions = {}): Promise<FetchedChild> {
   const graph = buildGraph(space, parseArchitecture(space, architecture));
-  const length = Number(new DataView((await read(0, 8)).slice().buffer).getBigUint64(0, true));
+  const head = await read(0, 8);
+  const length = Number(new DataView(head.buffer, head.byteOffset, head.byteLength).getBigUint64(0, true));
   if (length > 100_000_000) throw new Error(`The file's header claims ${length} bytes: it is no safetensors file.`);
   const places = new Map(decodeHeader(await read(8, 8 + length)).map((place) => [place.name, place]));
   const rows = rowsOf(graph, places, 8 + length);
@@ -66,8 +68,7 @@ export async function fetchChild(space: SearchSpace, architecture: string, read:
       const bytes = await read(span.begin, span.end);
       if (bytes.length !== span.end - span.begin) throw new Error(`Expected ${span.end - span.begin} bytes from ${span.begin} on, got ${bytes.length}: does the server answer ranges?`);
       for (const { begin, end, name, at } of span.rows) {
-        // Copied, so that floats are aligned.
-        slices.get(name)!.set(new Float32Array(bytes.slice(begin - span.begin, end - span.begin).buffer), at);
+        slices.get(name)!.set(float32From(bytes.subarray(begin - span.begin, end - span.begin)), at);
       }
     }
   };

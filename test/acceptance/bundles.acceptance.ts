@@ -14,11 +14,12 @@ import { BignasClient } from '../../serve/client.js';
 import { download } from '../../serve/download.js';
 import type { RunningServer } from '../../serve/server.js';
 import { applyDelta } from '../../src/bundle/delta.js';
-import { openCheckpoint, type Checkpoint } from '../../src/checkpoint/checkpoint.js';
+import { graphOf, openCheckpoint, type Checkpoint } from '../../src/checkpoint/checkpoint.js';
 import { loadCifar10 } from '../../src/data/cifar10.js';
 import { normalisedBatch } from '../../src/data/preprocess.js';
 import { readContainer, type Files } from '../../src/encoding/container.js';
 import { littleEndian } from '../../src/encoding/littleEndian.js';
+import { standaloneWeights } from '../../src/graph/standalone.js';
 import { bundleOnnx } from '../../src/slice/index.js';
 import { formatArchitecture } from '../../src/space/architecture.js';
 import { sampleArchitecture } from '../../src/space/sample.js';
@@ -250,10 +251,15 @@ describe('the same bytes', () => {
   });
 });
 
-describe('deltas', () => {
-  test('of the family: bytes, and the whole bundle to the byte, in Node and in a browser', async () => {
+describe('in a browser', () => {
+  test('a child is cut out of a checkpoint by ranges; deltas of the family: bytes, and the whole bundle to the byte', async () => {
+    const stored = readFileSync(join(shipped, 'weights.safetensors'));
     const web = createServer((request, response) => {
       const path = request.url!.split('?')[0]!;
+      if (path === '/weights.safetensors') {
+        const [begin, end] = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range!)!.slice(1).map(Number) as [number, number];
+        return response.writeHead(206, { 'Content-Range': `bytes ${begin}-${end}/${stored.length}` }).end(stored.subarray(begin, end + 1));
+      }
       if (path === '/') return response.setHeader('Content-Type', 'text/html').end('<!doctype html>');
       if (extname(path) !== '.js') return response.writeHead(404).end();
       const file = fileURLToPath(new URL(`../..${path}`, import.meta.url));
@@ -264,6 +270,18 @@ describe('deltas', () => {
     try {
       const page = await browser.context.newPage();
       await page.goto(`http://127.0.0.1:${(web.address() as AddressInfo).port}/`);
+      for (const { architecture } of Object.values(checkpoint.frontier.family)) {
+        const cut = await page.evaluate<{ digest: string; readBytes: number; childBytes: number; requests: number }>(`(async () => {
+          const { fetchChild, httpReader } = await import('/src/slice/index.js');
+          const { weights, readBytes, childBytes, requests } = await fetchChild(${JSON.stringify(checkpoint.manifest.space)}, '${architecture}', httpReader('/weights.safetensors'));
+          const digest = Array.from(new Uint8Array(await crypto.subtle.digest('SHA-256', weights.data)), (b) => b.toString(16).padStart(2, '0')).join('');
+          return { digest, readBytes, childBytes, requests };
+        })()`);
+        const { data } = standaloneWeights(graphOf(checkpoint, architecture), checkpoint.weights);
+        assert.equal(cut.digest, sha256(littleEndian(data)));
+        assert.ok(cut.readBytes <= 1.3 * cut.childBytes);
+        console.log(`${architecture}: ${cut.readBytes} bytes in ${cut.requests} requests, ${(cut.readBytes / cut.childBytes).toFixed(2)} times the child's`);
+      }
       for (const [have, want] of [['S', 'M'], ['M', 'L'], ['L', 'XL'], ['S', 'XL'], ['S', 'biggest']] as const) {
         const refused = await fetch(`${server.url}/slice?arch=${want}&have=${have}&format=safetensors`, { method: 'HEAD' });
         const delta = await slice(`arch=${want}&have=${have}&format=safetensors&overlap=true`);
