@@ -31,6 +31,8 @@ export interface AskedBundle {
   readonly options: BundleOptions;
   /** The child that a delta leads from; undefined: the whole bundle. */
   readonly have: ChildDescription | undefined;
+  /** Whether that one nests in the child. */
+  readonly nested: boolean;
 }
 
 /** A bundle on disk. */

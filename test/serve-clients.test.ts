@@ -142,7 +142,7 @@ describe('bundles', () => {
   test('a bundle and its successor have one file, which is there while either is in use', () =>
     withServer({ cacheBytes: 1 }, async ({ services: { bundles, inService } }) => {
       const never = new AbortController().signal;
-      const asked = { child: childNamed('S'), options: defaultBundle, have: undefined };
+      const asked = { child: childNamed('S'), options: defaultBundle, have: undefined, nested: true };
       await bundles.use(inService.current, asked, never, async (first) => {
         await bundles.use(inService.current, asked, never, (second) => {
           assert.equal(second.sha256, first.sha256);

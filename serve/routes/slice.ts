@@ -81,7 +81,8 @@ const answers: Readonly<Record<number, AnswerDescription>> = {
 };
 
 async function answerBundle(services: Services, request: Request, response: Response, asked: AskedBundle): Promise<void> {
-  const { child, options: kind, have } = asked;
+  const { child, options: kind, have, nested } = asked;
+  const update = have ? `&have=${have.architecture}${nested ? '' : '&overlap=true'}` : '';
   if (answerPending(services, request, response, child)) return;
   const { bundles, admission, metrics, options } = services;
   const served: Served = servedOf(response);
@@ -94,7 +95,7 @@ async function answerBundle(services: Services, request: Request, response: Resp
         // The child of a budget may be another tomorrow: kept, but asked about each time.
         'Cache-Control': 'public, no-cache',
         'Content-Type': containerTypes[kind.container],
-        'Content-Location': `/slice?arch=${child.architecture}&${bundleQuery(kind)}${have ? `&have=${have.architecture}` : ''}`,
+        'Content-Location': `/slice?arch=${child.architecture}&${bundleQuery(kind)}${update}`,
         'Content-Disposition': `attachment; filename="bignas-${served.checkpoint.manifest.space.name}-${child.id}${have ? `-from-${have.id}` : ''}.${kind.container}"`,
       });
     });
