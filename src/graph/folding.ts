@@ -37,7 +37,7 @@ export function foldedConvolutions(graph: Graph, weights: SharedWeights, statist
 /**
  * The convolution that equals `kernel` followed by the batch norm: kernel · γ / √(σ² + ε) and bias β − μ · γ / √(σ² + ε), in double
  * precision, rounded once.
- * @param kernel [out, …]
+ * @param kernel [out, …], a copy of the weights: it is written into
  */
 function foldBatchNorm(
   kernel: Float32Array,
@@ -49,12 +49,11 @@ function foldBatchNorm(
   const beta = weights.gather(batchNorm.beta);
   const channels = gamma.length;
   const each = kernel.length / channels;
-  const folded = new Float32Array(kernel.length);
   const bias = new Float32Array(channels);
   for (let c = 0; c < channels; c++) {
     const scale = gamma[c]! / Math.sqrt(variance[c]! + batchNorm.epsilon);
-    for (let i = c * each; i < (c + 1) * each; i++) folded[i] = kernel[i]! * scale;
+    for (let i = c * each; i < (c + 1) * each; i++) kernel[i] = kernel[i]! * scale;
     bias[c] = beta[c]! - mean[c]! * scale;
   }
-  return { kernel: folded, bias };
+  return { kernel, bias };
 }

@@ -235,12 +235,17 @@ class Emitter {
   }
 }
 
+/** Output channels, and input channels, that a kernel's layout is changed at a time. */
+const BLOCK = 32;
+
 /** A kernel [out, in, height · width] as TensorFlow has it: [height · width, in, out]. A depthwise one, with in = 1, as [height · width, channels]. */
 function outputsLast(kernel: Float32Array, out: number, within: number, area: number): Float32Array {
   const moved = new Float32Array(kernel.length);
-  let from = 0;
-  for (let o = 0; o < out; o++)
-    for (let i = 0; i < within; i++)
-      for (let at = 0; at < area; at++) moved[(at * within + i) * out + o] = kernel[from++]!;
+  // A block at a time, so that reads and writes both stay within the processor's caches.
+  for (let o0 = 0; o0 < out; o0 += BLOCK)
+    for (let i0 = 0; i0 < within; i0 += BLOCK)
+      for (let i = i0; i < Math.min(i0 + BLOCK, within); i++)
+        for (let at = 0; at < area; at++)
+          for (let o = o0; o < Math.min(o0 + BLOCK, out); o++) moved[(at * within + i) * out + o] = kernel[(o * within + i) * area + at]!;
   return moved;
 }

@@ -12,7 +12,7 @@ export function graphModelFiles(tf: TfGraph): Map<string, Uint8Array> {
   const constants = tf.nodes.filter(isConstant);
   const data = joined(constants.map(storedValues));
   const count = Math.ceil(data.length / SHARD);
-  const shards = Array.from({ length: count }, (_, i): [string, Uint8Array] => [`group1-shard${i + 1}of${count}.bin`, data.slice(i * SHARD, (i + 1) * SHARD)]);
+  const shards = Array.from({ length: count }, (_, i): [string, Uint8Array] => [`group1-shard${i + 1}of${count}.bin`, data.subarray(i * SHARD, (i + 1) * SHARD)]);
   const model = {
     format: 'graph-model',
     generatedBy: 'bignas',
