@@ -51,8 +51,10 @@ const named = new RegExp(`^([0-9a-f]{32})-([0-9a-f]{64})\\.(?:${containers.join(
 export class Bundles {
   readonly #cache: HeldCache<BundleFile>;
   readonly #options: BundlesOptions;
-  /** How many of the cache's values are this file: an evicted bundle and its successor have one name. */
-  readonly #holders = new Map<string, number>();
+  /** Of a key, its values that are there or being made, and the file of the newest: an evicted bundle and its successor have one name. */
+  readonly #holders = new Map<string, { count: number; file: string | undefined }>();
+  /** Files that are being removed, by key: one of the same name must not be made before they are gone. */
+  readonly #removals = new Map<string, Promise<void>>();
   /** Files of earlier servers, by key, until they are asked for. */
   readonly #found = new Map<string, { readonly bundle: BundleFile; whole: Promise<boolean> | undefined }>();
 
@@ -114,21 +116,41 @@ export class Bundles {
   async #make(served: Served, { child, options, have }: AskedBundle, key: string, orphaned: AbortSignal): Promise<BundleFile> {
     const { build, onBuilt } = this.#options;
     const asked = { serial: served.serial, architecture: child.architecture, options, have: have?.architecture, key };
-    const { file, sha256, bytes, report } = await build.call('bundle', asked, { signal: orphaned, givesWay: true });
-    onBuilt(served, child.id, report);
-    return this.#held(file, sha256, bytes);
+    // From here on nothing removes a file of this name.
+    this.#hold(key);
+    try {
+      await this.#removals.get(key);
+      const { file, sha256, bytes, report } = await build.call('bundle', asked, { signal: orphaned, givesWay: true });
+      onBuilt(served, child.id, report);
+      return this.#held(key, file, sha256, bytes);
+    } catch (error) {
+      await this.#release(key, undefined);
+      throw error;
+    }
   }
 
-  #held(file: string, sha256: string, bytes: number): BundleFile {
-    this.#holders.set(file, (this.#holders.get(file) ?? 0) + 1);
-    const dispose = async (): Promise<void> => {
-      const left = this.#holders.get(file)! - 1;
-      this.#holders.set(file, left);
-      if (left > 0) return;
-      this.#holders.delete(file);
-      await rm(join(this.folder, file), { force: true });
-    };
-    return { file, sha256, bytes, dispose };
+  #held(key: string, file: string, sha256: string, bytes: number): BundleFile {
+    this.#holders.get(key)!.file = file;
+    return { file, sha256, bytes, dispose: () => this.#release(key, file) };
+  }
+
+  #hold(key: string): void {
+    const holders = this.#holders.get(key);
+    if (holders) holders.count++;
+    else this.#holders.set(key, { count: 1, file: undefined });
+  }
+
+  /** Removes the file where nobody else has it. */
+  async #release(key: string, file: string | undefined): Promise<void> {
+    const holders = this.#holders.get(key)!;
+    if (--holders.count === 0) this.#holders.delete(key);
+    const last = file ?? holders.file;
+    if (last === undefined || (holders.count > 0 && holders.file === last)) return;
+    const removal = rm(join(this.folder, last), { force: true }).finally(() => {
+      if (this.#removals.get(key) === removal) this.#removals.delete(key);
+    });
+    this.#removals.set(key, removal);
+    await removal;
   }
 
   /** Takes the folder's files into the cache, the one used last as the last; what is over its bound is removed. */
@@ -142,7 +164,8 @@ export class Bundles {
       if (found) files.push({ name, key: key!, sha256: sha256!, bytes: found.size, used: found.mtimeMs });
     }
     for (const { name, key, sha256, bytes } of files.sort((a, b) => a.used - b.used)) {
-      const bundle = this.#held(name, sha256, bytes);
+      this.#hold(key);
+      const bundle = this.#held(key, name, sha256, bytes);
       this.#found.set(key, { bundle, whole: undefined });
       this.#cache.put(key, bundle);
     }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -156,6 +156,37 @@ describe('kept bundles', () => {
       assert.ok(bytes <= 100_000, `${bytes} bytes`);
     } finally {
       await second.stop(2000);
+    }
+  });
+});
+
+describe('bundles that leave as soon as nobody uses them', () => {
+  test('are there for all who ask, also where somebody cleans the folder', async () => {
+    const cacheFolder = join(folder.path, 'crowded');
+    const crowded = await testServer(checkpoint.folder, { cacheFolder, cacheBytes: 1 });
+    const expected = new Map<string, string>();
+    for (const name of ['smallest', 'M']) expected.set(name, sha256((await slice(`arch=${name}`, crowded).expect(200)).body as Buffer));
+    try {
+      let left = 120;
+      const client = async (i: number): Promise<void> => {
+        while (left-- > 0) {
+          const name = (left + i) % 2 ? 'M' : 'smallest';
+          assert.equal(sha256((await slice(`arch=${name}`, crowded).expect(200)).body as Buffer), expected.get(name));
+        }
+      };
+      await Promise.all(Array.from({ length: 6 }, (_, i) => client(i)));
+    } finally {
+      await crowded.stop(2000);
+    }
+    assert.deepEqual((await readdir(join(cacheFolder, 'bundles'))).length, 0);
+    const roomy = await testServer(checkpoint.folder, { cacheFolder });
+    try {
+      for (let i = 0; i < 30; i++) {
+        await slice('arch=M', roomy).expect(200);
+        for (const name of await readdir(join(cacheFolder, 'bundles'))) await rm(join(cacheFolder, 'bundles', name), { force: true });
+      }
+    } finally {
+      await roomy.stop(2000);
     }
   });
 });
