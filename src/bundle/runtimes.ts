@@ -1,6 +1,6 @@
 import type { InferenceSession as Session } from 'onnxruntime-node';
 import type { Tensor as SafeTensor, Tensors } from '../checkpoint/safetensors.js';
-import type { Files } from '../encoding/container.js';
+import { concatenated, type Files } from '../encoding/container.js';
 import { IMAGE } from '../onnx/preprocessing.js';
 import { INPUT } from '../onnx/emit.js';
 import { onnxModel, PROBABILITIES } from '../onnx/model.js';
@@ -59,8 +59,7 @@ async function runGraphModel({ modelTopology, weightSpecs, weightData }: GraphMo
   const { loadGraphModel } = await import('@tensorflow/tfjs-converter');
   tf.enableProdMode(); // says nothing of faster packages, and checks no value
   await tf.setBackend('cpu');
-  const weights = concatenatedBuffer(weightData);
-  const artifacts = { modelTopology, weightSpecs, weightData: weights } as Parameters<typeof tf.io.fromMemory>[0];
+  const artifacts = { modelTopology, weightSpecs, weightData: concatenated(weightData).buffer } as Parameters<typeof tf.io.fromMemory>[0];
   const graph = await loadGraphModel(tf.io.fromMemory(artifacts));
   const { data, shape } = golden.get(model.preprocess ? IMAGE : INPUT)!;
   const input = model.preprocess ? tf.tensor(Int32Array.from(data), [...shape], 'int32') : tf.tensor(data as Float32Array, [...shape], 'float32');
@@ -71,16 +70,6 @@ async function runGraphModel({ modelTopology, weightSpecs, weightData }: GraphMo
     tf.dispose([input, output]);
     graph.dispose();
   }
-}
-
-function concatenatedBuffer(parts: readonly Uint8Array[]): ArrayBuffer {
-  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all.buffer;
 }
 
 /** One image [height, width, 3] as [3, height, width]. */

@@ -1,3 +1,4 @@
+import { concatenated } from '../encoding/container.js';
 import { float16Bits } from '../encoding/float16.js';
 import { littleEndian } from '../encoding/littleEndian.js';
 import { isConstant, type Attribute, type Attributes, type DataType, type TfConstant, type TfGraph, type TfNode, type TfValue } from './nodes.js';
@@ -10,7 +11,7 @@ const SHARD = 4 * 2 ** 20;
 /** The files by their paths in the model's folder: `model.json` and the shards that it names. */
 export function graphModelFiles(tf: TfGraph): Map<string, Uint8Array> {
   const constants = tf.nodes.filter(isConstant);
-  const data = joined(constants.map(storedValues));
+  const data = concatenated(constants.map(storedValues));
   const count = Math.ceil(data.length / SHARD);
   const shards = Array.from({ length: count }, (_, i): [string, Uint8Array] => [`group1-shard${i + 1}of${count}.bin`, data.subarray(i * SHARD, (i + 1) * SHARD)]);
   const model = {
@@ -31,16 +32,6 @@ function storedValues({ values, halves }: TfConstant): Uint8Array {
 function manifestEntry({ name, shape, values, halves }: TfConstant): object {
   const dtype = values instanceof Int32Array ? 'int32' : 'float32';
   return { name, shape, dtype, ...(halves === undefined ? {} : { quantization: { dtype: 'float16', original_dtype: 'float32' } }) };
-}
-
-function joined(parts: readonly Uint8Array[]): Uint8Array {
-  const all = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
-  let at = 0;
-  for (const part of parts) {
-    all.set(part, at);
-    at += part.length;
-  }
-  return all;
 }
 
 /** TF.js has no tensors of bytes: they are int32 there. */
