@@ -103,13 +103,14 @@ const tinySteps = 240;
 const tiny = { space: 'tiny', steps: tinySteps, batch: 64, seed: 7, 'save-every': 3, 'evaluate-every': 30 };
 const unbroken = join(folder, 'unbroken');
 
-test('a run that is killed twenty times, at random and while it writes checkpoints, ends with the bits of an unbroken one', { timeout: 1_800_000 }, async () => {
+test('a run that is killed twenty times or more, at random and while it writes checkpoints, ends with the bits of an unbroken one', { timeout: 1_800_000 }, async () => {
   await trained(unbroken, tiny);
   const broken = join(folder, 'broken');
   await mkdir(broken);
   const kills: string[] = [];
   let writing = 0;
-  while (kills.length < 20) {
+  // Whether a kill falls into a write of some milliseconds is luck: a few more, where it was bad.
+  while (kills.length < 20 || (writing < 8 && kills.length < 30)) {
     const run = start(broken, tiny);
     if (kills.length % 5 < 3) await killWriting(run, broken, 1 + (kills.length % 3), (kills.length % 4) * 4);
     else {
@@ -117,7 +118,7 @@ test('a run that is killed twenty times, at random and while it writes checkpoin
       await wait(Math.random() * 1500);
       await run.kill('SIGKILL');
     }
-    assert.equal(await run.ended, null, `the run ended before it was killed twenty times: ${run.output()}`);
+    assert.equal(await run.ended, null, `the run ended before it was killed often enough: ${run.output()}`);
     const half = await halfWritten(broken);
     if (half) writing++;
     kills.push(`${await latestOf(broken)}${half ? ' (writing)' : ''}`);
