@@ -118,7 +118,9 @@ async function valid<T>(work: () => Promise<T>): Promise<T> {
 try {
   await command.parseAsync(process.argv);
 } catch (error) {
-  if (!(error instanceof BignasError)) throw error;
-  console.error(`bignas-slice: ${error.message}`);
+  // What the system says of a file or a connection tells which, and why.
+  const { syscall, message } = error as NodeJS.ErrnoException;
+  if (!(error instanceof BignasError) && syscall === undefined) throw error;
+  console.error(`bignas-slice: ${message}`);
   process.exit(1);
 }

@@ -13,7 +13,7 @@ export function askedBundle(served: Served, child: ChildDescription, options: Bu
   if (have === undefined) return { child, options, have, nested: true };
   if (options.format !== 'safetensors' || options.dtype !== 'float32')
     throw new BignasError('DELTA_IMPOSSIBLE', `Expected \`format=safetensors\` in float32 beside \`have\`: a folded or rounded child cannot yield another; got ${options.format} in ${options.dtype}.`, { parameter: 'format', legal: ['safetensors'] });
-  const held = served.find(have);
+  const held = served.find(have, 'have');
   const [from, to] = [graphOf(served.checkpoint, held.architecture), graphOf(served.checkpoint, child.architecture)];
   const over = outside(from, to);
   if (over && overlap !== 'true')

@@ -55,7 +55,7 @@ export async function download({ server, query, output, token, attempts = 5, pro
       await rm(note, { force: true });
       return { path: target, bytes: await sizeOf(target), sha256, requests };
     } catch (error) {
-      if (error instanceof BignasError && error.code !== 'BUNDLE_INVALID') throw error;
+      if (isOurs(error)) throw error;
       failures = (await sizeOf(part)) > before ? 0 : failures + 1;
       if (failures >= attempts) throw error instanceof BignasError ? error : new BignasError('BUNDLE_INVALID', `The bundle could not be downloaded whole from ${url}: ${(error as Error).message}. Call again to go on from ${await sizeOf(part)} bytes.`, {}, { cause: error });
       progress?.(`The connection broke at ${await sizeOf(part)} bytes (${(error as Error).message}); going on.`);
@@ -166,6 +166,13 @@ function problemOf(url: string, status: number | undefined, text: string): Bigna
 
 function authorisation(token: string | undefined): Record<string, string> {
   return token === undefined ? {} : { Authorization: `Bearer ${token}` };
+}
+
+/** Whether no server is at fault: what was asked for is wrong, or its file cannot be written. Another attempt would end the same. */
+function isOurs(error: unknown): boolean {
+  if (error instanceof BignasError) return error.code !== 'BUNDLE_INVALID';
+  const { path, code } = error as NodeJS.ErrnoException;
+  return path !== undefined || ['ENOSPC', 'EDQUOT', 'EFBIG', 'EIO'].includes(code ?? '');
 }
 
 async function discard(...paths: readonly string[]): Promise<void> {

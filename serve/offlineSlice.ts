@@ -1,7 +1,7 @@
 import { copyFile, mkdtemp, rename, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
-import { bundleOptions } from '../src/bundle/formats.js';
+import { bundleName, bundleOptions } from '../src/bundle/formats.js';
 import { openCheckpoint } from '../src/checkpoint/checkpoint.js';
 import { onnxEngine } from '../src/onnx/engine.js';
 import { onnxModel } from '../src/onnx/model.js';
@@ -40,7 +40,7 @@ export async function sliceOffline({ checkpoint: path, query: texts, output, cac
   const options = bundleOptions(query);
   const from = served(0, checkpoint, []);
   const { child, have } = askedBundle(from, childOf(from, query).child, options, query);
-  const target = resolve(output ?? `bignas-${checkpoint.manifest.space.name}-${child.id}${have ? `-from-${have.id}` : ''}.${options.container}`);
+  const target = resolve(output ?? bundleName(checkpoint.manifest.space.name, child.id, options, have?.id));
   // Beside its place, so that moving it there is one step.
   const folder = await mkdtemp(join(dirname(target), '.bignas-slice-'));
   try {

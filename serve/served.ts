@@ -19,7 +19,7 @@ export interface Served {
    * The child that a text of a client means: a name, an id or an architecture. A text is read once.
    * @throws what `findArchitecture` throws
    */
-  readonly find: (text: string) => ChildDescription;
+  readonly find: (text: string, parameter?: string) => ChildDescription;
   /** A child of its space. Counting the costs of one that the frontier lacks takes a moment, so the latest ones are kept. */
   readonly describe: (architecture: Architecture | string) => ChildDescription;
   /** Ids of children whose statistics were computed, or found on disk: building them takes a moment. */
@@ -46,9 +46,9 @@ export function served(serial: number, checkpoint: Checkpoint, latencyTables: re
     return description;
   };
   const found = new LRUCache<string, ChildDescription>({ max: DESCRIPTIONS });
-  const find = (text: string): ChildDescription => {
+  const find = (text: string, parameter?: string): ChildDescription => {
     let child = found.get(text);
-    if (!child) found.set(text, (child = describe(findArchitecture(space, checkpoint.frontier, text))));
+    if (!child) found.set(text, (child = describe(findArchitecture(space, checkpoint.frontier, text, parameter))));
     return child;
   };
   return { serial, checkpoint, devices, find, describe, calibrated: new LRUCache({ max: CALIBRATED }) };

@@ -59,6 +59,7 @@ const architecture = formatArchitecture(uniform(tiny, (list) => list[0]!, tiny.r
 
 describe('GET /slice in every format', () => {
   test('is right, is what its digest says, and has its options in its address', async () => {
+    const names = new Set<string>();
     for (const query of ['format=onnx', 'format=onnx&dtype=float16&preprocess=true', 'format=onnx&dtype=int8', 'format=tfjs&preprocess=true', 'format=savedmodel&container=tar', 'format=safetensors&dtype=float16']) {
       const response = await slice(`arch=${architecture}&${query}`).expect(200);
       const bytes = response.body as Buffer;
@@ -67,8 +68,10 @@ describe('GET /slice in every format', () => {
       assert.equal(response.get('Content-Location'), `/slice?arch=${architecture}&${query}`);
       assert.equal(response.get('Content-Type'), container === 'zip' ? 'application/zip' : 'application/x-tar');
       assert.ok(response.get('Content-Disposition')!.endsWith(`.${container}"`));
+      names.add(response.get('Content-Disposition')!);
       assert.equal(manifest.checkpoint.digest, checkpoint.digest);
     }
+    assert.equal(names.size, 6, 'no download replaces another');
   });
 
   test('takes the container from Accept unless it is said', async () => {
@@ -114,6 +117,7 @@ describe('deltas', () => {
     assert.deepEqual(await bytesOf(all.get('Content-Location')!.split('?')[1]!), all.body);
     for (const query of ['', '&format=onnx', '&format=tfjs', '&format=safetensors&dtype=float16']) await refused(`arch=biggest&have=smallest${query}`, 400, 'DELTA_IMPOSSIBLE');
     const unknown = await refused('arch=biggest&have=gigantic&format=safetensors', 404, 'ARCHITECTURE_UNKNOWN');
+    assert.equal(unknown['parameter'], 'have');
     assert.ok((unknown['legal'] as { names: string[] }).names.includes('XL'));
   });
 });
@@ -230,7 +234,10 @@ describe('bignas-slice', () => {
       [['--arch', 'M', '--format', 'pdf'], /Allowed choices are onnx, tfjs/],
       [['--arch', 'M', '--server', server.url, '--checkpoint', 'x'], /either --checkpoint or --server/],
       [['--arch', 'gigantic', '--server', server.url], /answers 404: Expected `arch`/],
-      [['--arch', 'M', '--server', 'http://127.0.0.1:1', '-o', 'no.zip'], /could not be downloaded whole|ECONNREFUSED/],
+      [['--arch', 'M', '--server', 'http://127.0.0.1:1'], /ECONNREFUSED/],
+      [['--arch', 'M', '--server', server.url, '-o', 'nowhere/no.zip'], /ENOENT.*nowhere/],
+      [['--arch', 'M', '-o', 'nowhere/no.zip'], /ENOENT.*nowhere/],
+      [['onnx', 'made.zip', '-o', 'nowhere/no.onnx'], /ENOENT.*nowhere/],
     ] as const) {
       const { status, output } = await run(...args, ...(args[0].startsWith('--') && !args.includes('--server' as never) ? ['--checkpoint', checkpoint.folder] : []));
       assert.equal(status, 1, args.join(' '));

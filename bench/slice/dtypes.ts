@@ -2,6 +2,7 @@
  * What a child's numbers cost in float32, float16 and int8: accuracy on the test images, the file's size, and latency in ONNX Runtime on one thread. Of each child, all three are
  * timed in turn, run by run, so that what else the machine does falls on all alike.
  */
+import { INPUT, LOGITS } from '../../src/graph/modelNames.js';
 import { loadavg } from 'node:os';
 import { Command } from 'commander';
 import { Tensor, type InferenceSession } from 'onnxruntime-node';
@@ -9,9 +10,8 @@ import { calibrateInt8 } from '../../src/calibrate/int8.js';
 import { graphOf, openCheckpoint, type Checkpoint } from '../../src/checkpoint/checkpoint.js';
 import { loadCifar10 } from '../../src/data/cifar10.js';
 import type { Graph } from '../../src/graph/graph.js';
-import { INPUT } from '../../src/onnx/emit.js';
 import { createSession, loadModel, onnxEngine } from '../../src/onnx/engine.js';
-import { LOGITS, onnxModel, type DType, type OnnxModelOptions } from '../../src/onnx/model.js';
+import { onnxModel, type DType, type OnnxModelOptions } from '../../src/onnx/model.js';
 import { accuracy } from '../../src/search/evaluate.js';
 import { positiveInteger } from '../../cli/numbers.js';
 import { packagePath } from '../../serve/packagePath.js';

@@ -3,7 +3,7 @@ import type { Request, Response } from 'express';
 import { latencyTableSchema } from '../../src/cost/latency.js';
 import { BignasError } from '../../src/errors.js';
 import { BodyRoom, readBody } from '../body.js';
-import { bundleOptions, bundleQuery, type BundleOptions } from '../../src/bundle/formats.js';
+import { bundleName, bundleOptions, bundleQuery, type BundleOptions } from '../../src/bundle/formats.js';
 import { containers, containerTypes } from '../../src/encoding/container.js';
 import { askedBundle } from '../askedBundle.js';
 import type { AskedBundle, BundleFile } from '../bundles.js';
@@ -72,11 +72,11 @@ function optionsOf(request: Request, response: Response, { format, dtype, prepro
   return bundleOptions({ format, dtype, preprocess, container: containers.find((name) => containerTypes[name] === accepted) });
 }
 
-const zip = { 'application/zip': undefined, 'application/x-tar': undefined };
+const bundle = Object.fromEntries(containers.map((container) => [containerTypes[container], undefined]));
 const answers: Readonly<Record<number, AnswerDescription>> = {
-  200: { description: 'the bundle', content: zip },
+  200: { description: 'the bundle', content: bundle },
   202: { description: 'the child is being made (`Prefer: respond-async`); ask again when the place to poll says that it is there', content: { 'application/json': pendingSchema } },
-  206: { description: 'the part of it that `Range` asks for', content: zip },
+  206: { description: 'the part of it that `Range` asks for', content: bundle },
   304: { description: 'the client has it already (`If-None-Match`)' },
 };
 
@@ -96,7 +96,7 @@ async function answerBundle(services: Services, request: Request, response: Resp
         'Cache-Control': 'public, no-cache',
         'Content-Type': containerTypes[kind.container],
         'Content-Location': `/slice?arch=${child.architecture}&${bundleQuery(kind)}${update}`,
-        'Content-Disposition': `attachment; filename="bignas-${served.checkpoint.manifest.space.name}-${child.id}${have ? `-from-${have.id}` : ''}.${kind.container}"`,
+        'Content-Disposition': `attachment; filename="${bundleName(served.checkpoint.manifest.space.name, child.id, kind, have?.id)}"`,
       });
     });
   } finally {

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { crc32 } from 'node:zlib';
+import * as zlib from 'node:zlib';
 import type { Checkpoint } from '../checkpoint/checkpoint.js';
 import type { Int8Calibration } from '../checkpoint/tensors.js';
 import { containerParts, type Container, type Crc32, type Files } from '../encoding/container.js';
@@ -56,8 +56,8 @@ export function fastSha256(bytes: Uint8Array): string {
   return createHash('sha256').update(bytes).digest('hex');
 }
 
-/** Node has one since 20.15. */
-export const fastCrc32: Crc32 | undefined = (crc32 as Crc32 | undefined) && ((bytes) => crc32(bytes));
+/** Node has one since 20.15; not by name, which an older one would refuse to link. */
+export const fastCrc32: Crc32 | undefined = 'crc32' in zlib ? (bytes) => zlib.crc32(bytes) : undefined;
 
 function describeBundle({ manifest, digest }: Source, child: BundledChild, options: BundleOptions, model: Files): Omit<BundleManifest, 'files'> {
   const { id, architecture, name, resolution, costs, accuracy, test } = child.description;

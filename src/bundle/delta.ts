@@ -1,12 +1,12 @@
 import { decodeSafetensors, encodeSafetensors, type Tensor } from '../checkpoint/safetensors.js';
-import { readContainer, writeContainer, type Container, type Crc32, type Files } from '../encoding/container.js';
+import { file, readContainer, writeContainer, type Container, type Crc32, type Files } from '../encoding/container.js';
 import { sha256Hex, sha256Sums } from '../encoding/sha256.js';
 import { buildGraph } from '../graph/buildGraph.js';
 import { elements, parameters, type Graph, type Parameter } from '../graph/graph.js';
 import { standaloneGraph, weightsFrom } from '../graph/standalone.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { parseArchitecture } from '../space/architecture.js';
-import { ARCHITECTURE, file, GRAPH, graphJson, readArchitecture, STATISTICS, unfoldedFiles, WEIGHTS } from './unfolded.js';
+import { ARCHITECTURE, GRAPH, graphJson, readArchitecture, STATISTICS, WEIGHTS, weightsFile } from './unfolded.js';
 
 /**
  * Updates of unfolded bundles: children share weights, so a device that holds one child and wants another needs the elements that the first lacks, and the
@@ -103,7 +103,7 @@ export async function applyDelta(have: Uint8Array, delta: Uint8Array, crc32?: Cr
   const weights = within('the delta', () => mergedWeights(graph, buildGraph(from.space, parseArchitecture(from.space, from.architecture)), held, update));
 
   const standalone = standaloneGraph(graph);
-  const rebuilt = new Map([...update, [WEIGHTS, unfoldedFiles({ ...to, graph: standalone, weights, statistics: new Map() }).get(WEIGHTS)!], [GRAPH, graphJson(standalone)]]);
+  const rebuilt = new Map([...update, [WEIGHTS, weightsFile(weights)], [GRAPH, graphJson(standalone)]]);
   const files = new Map<string, Uint8Array>();
   for (const name of head.to.files) files.set(name, name === SUMS ? await sha256Sums(files) : file(rebuilt, name));
   const bundle = writeContainer(head.to.container, files, crc32);

@@ -53,6 +53,15 @@ export function bundleQuery({ format, dtype, preprocess, container }: BundleOpti
   return parts.join('&');
 }
 
+/** A bundle's file name: of one child, a name for each format, dtype and preprocessing, so that downloads do not replace each other. @param have id of the child that a delta leads from */
+export function bundleName(space: string, id: string, { format, dtype, preprocess, container }: BundleOptions, have?: string): string {
+  const parts = ['bignas', space, id, ...(have === undefined ? [] : ['from', have])];
+  if (format !== defaultBundle.format) parts.push(format);
+  if (dtype !== defaultBundle.dtype) parts.push(dtype);
+  if (preprocess) parts.push('preprocess');
+  return `${parts.join('-')}.${container}`;
+}
+
 function oneOf<T extends string>(name: string, got: string, legal: readonly T[], code: 'FORMAT_UNKNOWN' | 'PARAMETER_INVALID'): T {
   const found = legal.find((value) => value === got);
   if (found !== undefined) return found;

@@ -1,3 +1,4 @@
+import { IMAGE, INPUT, LOGITS, PROBABILITIES } from '../graph/modelNames.js';
 import { encodeSafetensors, type Tensor } from '../checkpoint/safetensors.js';
 import { goldenInput, goldenPhoto } from '../data/golden.js';
 import type { Preprocessing } from '../data/preprocess.js';
@@ -5,9 +6,7 @@ import type { Files } from '../encoding/container.js';
 import type { Graph } from '../graph/graph.js';
 import type { Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
-import { IMAGE } from '../onnx/preprocessing.js';
-import { INPUT } from '../onnx/emit.js';
-import { LOGITS, onnxModel, PROBABILITIES } from '../onnx/model.js';
+import { onnxModel } from '../onnx/model.js';
 import type { ActivationRanges } from '../onnx/quantise.js';
 import type { SearchSpace } from '../space/space.js';
 import { tfGraph } from '../tfgraph/emit.js';

@@ -1,13 +1,12 @@
+import { IMAGE, INPUT, PROBABILITIES } from '../graph/modelNames.js';
 import type { InferenceSession as Session } from 'onnxruntime-node';
 import type { Tensor as SafeTensor, Tensors } from '../checkpoint/safetensors.js';
-import { concatenated, type Files } from '../encoding/container.js';
-import { IMAGE } from '../onnx/preprocessing.js';
-import { INPUT } from '../onnx/emit.js';
-import { onnxModel, PROBABILITIES } from '../onnx/model.js';
+import { concatenated, file, type Files } from '../encoding/container.js';
+import { onnxModel } from '../onnx/model.js';
 import type { BundleFormat } from './formats.js';
 import type { BundleManifest } from './manifest.js';
 import { graphModelOf } from './savedModelReader.js';
-import { file, readUnfolded } from './unfolded.js';
+import { readUnfolded } from './unfolded.js';
 
 /** Runs the model of a bundle on the golden vector's input: probabilities, [classes]. */
 export type Runtime = (files: Files, manifest: BundleManifest, golden: Tensors) => Promise<Float32Array>;

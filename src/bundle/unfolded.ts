@@ -1,7 +1,7 @@
 import { decodeSafetensors, encodeSafetensors, type Tensor } from '../checkpoint/safetensors.js';
 import { weightTensors } from '../checkpoint/tensors.js';
 import { float16Bits, float16Values } from '../encoding/float16.js';
-import type { Files } from '../encoding/container.js';
+import { file, type Files } from '../encoding/container.js';
 import { buildGraph } from '../graph/buildGraph.js';
 import { batchNorms, parametersOf, type Graph, type Parameter } from '../graph/graph.js';
 import { standaloneGraph, standaloneWeights, weightsFrom } from '../graph/standalone.js';
@@ -38,13 +38,17 @@ export function unfoldedChild(space: SearchSpace, architecture: string, graph: G
 
 /** The child's files in a bundle: the same child gives the same bytes. */
 export function unfoldedFiles({ space, architecture, graph, weights, statistics }: UnfoldedChild, dtype: 'float32' | 'float16' = 'float32'): Files {
-  const tensors = weightTensors(weights);
   return new Map([
-    [WEIGHTS, encodeSafetensors(dtype === 'float32' ? tensors : new Map([...tensors].map(([name, tensor]) => [name, halves(tensor)])), { format: 'pt' })],
+    [WEIGHTS, weightsFile(weights, dtype)],
     [STATISTICS, encodeSafetensors(layerTensors(statistics), { format: 'pt' })],
     [ARCHITECTURE, text(`${JSON.stringify({ architecture, space }, null, 2)}\n`)],
     [GRAPH, graphJson(graph)],
   ]);
+}
+
+export function weightsFile(weights: SharedWeights, dtype: 'float32' | 'float16' = 'float32'): Uint8Array {
+  const tensors = weightTensors(weights);
+  return encodeSafetensors(dtype === 'float32' ? tensors : new Map([...tensors].map(([name, tensor]) => [name, halves(tensor)])), { format: 'pt' });
 }
 
 /** Reads the child back. @throws Error that says what is wrong */
@@ -70,13 +74,6 @@ function readStatisticsFile(files: Files, graph: Graph): Statistics {
   );
   checkStatistics(graph, statistics);
   return statistics;
-}
-
-/** @throws Error where it is not there */
-export function file(files: Files, name: string): Uint8Array {
-  const bytes = files.get(name);
-  if (!bytes) throw new Error(`it holds no ${name}`);
-  return bytes;
 }
 
 /** The wiring for programs that know nothing of bignas: every node with its inputs, shapes and the tensors it multiplies by. */

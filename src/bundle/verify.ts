@@ -1,15 +1,13 @@
+import { PROBABILITIES } from '../graph/modelNames.js';
 import { z } from 'zod';
 import { decodeSafetensors, type Tensors } from '../checkpoint/safetensors.js';
-import { readContainer, type Container, type Files } from '../encoding/container.js';
+import { file, readContainer, sameBytes, type Container, type Files } from '../encoding/container.js';
 import { sha256Sums } from '../encoding/sha256.js';
-import { sameBytes } from '../encoding/container.js';
 import { BignasError } from '../errors.js';
-import { PROBABILITIES } from '../onnx/model.js';
 import { fastCrc32 } from './bundle.js';
 import { isDelta, MANIFEST, readHead, SUMS, type DeltaHead } from './delta.js';
 import { bundleManifestSchema, type BundleManifest } from './manifest.js';
 import { runtimes } from './runtimes.js';
-import { file } from './unfolded.js';
 
 /** A bundle that is right: every byte as it was written, and its model gives the golden vector. */
 export interface Verified {

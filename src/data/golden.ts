@@ -16,10 +16,17 @@ function draw({ crop }: Preprocessing): RgbImage {
   return { pixels, height, width };
 }
 
-/** Drawn once for a checkpoint, whose manifest has one preprocessing: a bundle is built in little more time than this takes. */
-const drawn = new WeakMap<Preprocessing, { readonly photo: RgbImage; readonly crop: Uint8Array; readonly inputs: Map<string, Float32Array> }>();
+interface Drawn {
+  readonly photo: RgbImage;
+  readonly crop: Uint8Array;
+  /** By layout and resolution. */
+  readonly inputs: Map<string, Float32Array>;
+}
 
-function drawnFor(preprocessing: Preprocessing): { readonly photo: RgbImage; readonly crop: Uint8Array; readonly inputs: Map<string, Float32Array> } {
+/** Drawn once for a checkpoint, whose manifest has one preprocessing: a bundle is built in little more time than this takes. */
+const drawn = new WeakMap<Preprocessing, Drawn>();
+
+function drawnFor(preprocessing: Preprocessing): Drawn {
   let known = drawn.get(preprocessing);
   if (!known) {
     const photo = draw(preprocessing);

@@ -55,6 +55,13 @@ export function readContainer(bytes: Uint8Array, crc32?: Crc32): { readonly cont
   return { container, files };
 }
 
+/** One of a container's files. @throws Error where it is not there */
+export function file(files: Files, name: string): Uint8Array {
+  const bytes = files.get(name);
+  if (!bytes) throw new Error(`it holds no ${name}`);
+  return bytes;
+}
+
 function containerOf(bytes: Uint8Array): Container | undefined {
   if (bytes[0] === 0x50 && bytes[1] === 0x4b) return 'zip';
   return bytes.length >= 512 && String.fromCharCode(...bytes.subarray(257, 262)) === 'ustar' ? 'tar' : undefined;

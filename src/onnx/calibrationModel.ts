@@ -1,7 +1,8 @@
+import { INPUT } from '../graph/modelNames.js';
 import { batchNorms, type BatchNorm, type Graph } from '../graph/graph.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { OnnxBuilder } from './builder.js';
-import { emitGraph, INPUT, type Normalisation } from './emit.js';
+import { emitGraph, type Normalisation } from './emit.js';
 import { batchOf, floatAttribute, floatValue, intAttribute, intsAttribute } from './proto.js';
 
 /** Outputs of a calibration model for one batch norm, each [channels]. */

@@ -1,3 +1,4 @@
+import { INPUT } from '../graph/modelNames.js';
 import {
   samePadding,
   type ActivationFunction,
@@ -25,9 +26,6 @@ export interface Normalisation {
   /** Writes the batch norm of the value `x` and returns its result's name. */
   batchNorm(b: OnnxBuilder, node: BatchNorm, x: string): string;
 }
-
-/** Name of a model's input: images, [N, 3, height, width]. */
-export const INPUT = 'input';
 
 /** Writes every node of a graph. Values have the names of their nodes, activations the shape [N, channels, height, width]. */
 export function emitGraph(b: OnnxBuilder, graph: Graph, weights: SharedWeights, normalisation: Normalisation): string {

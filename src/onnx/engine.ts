@@ -1,10 +1,11 @@
+import { LOGITS } from '../graph/modelNames.js';
 import { availableParallelism } from 'node:os';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import type { Batch, Engine, Runnable } from '../graph/engine.js';
 import { batchNorms } from '../graph/graph.js';
 import type { ChannelStatistics } from '../graph/statistics.js';
 import { calibrationModel, meanOf, OUTPUT, varianceOf } from './calibrationModel.js';
-import { LOGITS, onnxModel } from './model.js';
+import { onnxModel } from './model.js';
 
 export interface OnnxOptions {
   /** Threads that one run may use, at least 1. Default: as many as the machine runs at once. */

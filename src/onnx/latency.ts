@@ -1,3 +1,4 @@
+import { LOGITS } from '../graph/modelNames.js';
 import { readFile, readdir, mkdtemp, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import { tmpdir } from 'node:os';
@@ -9,7 +10,7 @@ import { batchNorms, parameters, type Graph } from '../graph/graph.js';
 import type { Statistics } from '../graph/statistics.js';
 import { SharedWeights } from '../graph/weights.js';
 import { createSession } from './engine.js';
-import { LOGITS, onnxModel } from './model.js';
+import { onnxModel } from './model.js';
 
 export interface LatencyOptions {
   readonly threads: number;

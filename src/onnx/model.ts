@@ -1,18 +1,15 @@
+import { INPUT, LOGITS, PROBABILITIES } from '../graph/modelNames.js';
 import type { Preprocessing } from '../data/preprocess.js';
 import { foldableBatchNorms, foldedConvolutions } from '../graph/folding.js';
 import type { Graph } from '../graph/graph.js';
 import { checkStatistics, type Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { OnnxBuilder, type Content, type ModelOptions } from './builder.js';
-import { emitGraph, INPUT, type Normalisation } from './emit.js';
+import { emitGraph, type Normalisation } from './emit.js';
 import { inHalfPrecision } from './half.js';
 import { emitPreprocessing, imageInput } from './preprocessing.js';
 import { batchOf, DataType, floatAttribute, valueOf, type ValueInfoProto } from './proto.js';
 import { quantised, rangedValues, type ActivationRanges } from './quantise.js';
-
-/** Name of the outputs: logits and their softmax, both [N, classes]. */
-export const LOGITS = 'logits';
-export const PROBABILITIES = 'probabilities';
 
 /** Of weights and activations. `input` and the outputs are float32 in any case. */
 export type DType = 'float32' | 'float16' | 'int8';

@@ -1,10 +1,8 @@
+import { IMAGE } from '../graph/modelNames.js';
 import { denseResizeMatrix } from '../data/resize.js';
 import type { Preprocessing } from '../data/preprocess.js';
 import type { OnnxBuilder } from './builder.js';
 import { DataType, floatTensor, intAttribute, intsAttribute, tensorOf, valueOf, type ValueInfoProto } from './proto.js';
-
-/** Name of the input of a model that preprocesses: uint8 [N, H, W, 3], RGB. */
-export const IMAGE = 'image';
 
 export function imageInput(): ValueInfoProto {
   return valueOf(IMAGE, DataType.uint8, [{ dimParam: 'N' }, { dimParam: 'H' }, { dimParam: 'W' }, { dimValue: 3 }]);

@@ -1,10 +1,10 @@
+import { INPUT } from '../graph/modelNames.js';
 import { setImmediate as letEventsIn } from 'node:timers/promises';
 import type { Batch } from '../graph/engine.js';
 import type { Graph } from '../graph/graph.js';
 import type { Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { createSession, feed, view } from './engine.js';
-import { INPUT } from './emit.js';
 import { Histogram } from './histogram.js';
 import { observedModel } from './model.js';
 import type { ActivationRanges } from './quantise.js';

@@ -276,12 +276,14 @@ class SearchSession {
   }
 
   async #int8(frontier: Frontier, statistics: ReadonlyMap<string, Statistics>): Promise<Map<string, Int8Calibration>> {
-    const { manifest: { space, preprocessing, calibration }, weights, calibration: crops } = this.options.checkpoint;
+    const { checkpoint } = this.options;
+    const { manifest: { space, preprocessing, calibration }, weights, calibration: crops } = checkpoint;
     const int8 = new Map<string, Int8Calibration>();
     for (const { id, architecture } of frontierChildren(frontier)) {
-      const calibrated = statistics.get(id);
+      const calibrated = statistics.get(id)!;
+      const known = calibrated === checkpoint.statistics.get(id) ? checkpoint.int8.get(id) : undefined;
       const graph = buildGraph(space, parseArchitecture(space, architecture));
-      if (calibrated) int8.set(id, await calibrateInt8(graph, weights, calibrated, { crops, preprocessing, batch: calibration.batch }));
+      int8.set(id, known ?? (await calibrateInt8(graph, weights, calibrated, { crops, preprocessing, batch: calibration.batch })));
     }
     return int8;
   }

@@ -3,8 +3,8 @@
  * checkpoint that lies on any web server, update a bundle by a delta, write ONNX.
  */
 import type { BundleManifest } from '../bundle/manifest.js';
-import { file, readUnfolded } from '../bundle/unfolded.js';
-import { readContainer } from '../encoding/container.js';
+import { readUnfolded } from '../bundle/unfolded.js';
+import { file, readContainer } from '../encoding/container.js';
 import { onnxModel } from '../onnx/model.js';
 
 export { applyDelta, outside } from '../bundle/delta.js';

@@ -1,3 +1,4 @@
+import { IMAGE, INPUT, LOGITS, PROBABILITIES } from '../graph/modelNames.js';
 import type { Preprocessing } from '../data/preprocess.js';
 import { foldableBatchNorms, foldedConvolutions, type ConvolutionWeights } from '../graph/folding.js';
 import {
@@ -19,12 +20,6 @@ import { checkStatistics, type Statistics } from '../graph/statistics.js';
 import type { SharedWeights } from '../graph/weights.js';
 import { TfBuilder, type Attributes, type TfGraph, type TfValue } from './nodes.js';
 import { emitPreprocessing } from './preprocessing.js';
-
-/** Names of a graph's input, with and without preprocessing, and of its outputs: logits and their softmax. */
-export const INPUT = 'input';
-export const IMAGE = 'image';
-export const LOGITS = 'logits';
-export const PROBABILITIES = 'probabilities';
 
 export interface TfGraphOptions {
   /** How files hold weights of two or more dimensions. Computation is in float32. */

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import type { io } from '@tensorflow/tfjs-core';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
 import { BignasClient } from '../../serve/client.js';
 import { download } from '../../serve/download.js';
@@ -26,6 +27,8 @@ import { sampleArchitecture } from '../../src/space/sample.js';
 import { startChromium } from '../support/chromium.js';
 import { tensorflowPython, userPython } from '../support/python.js';
 import { testServer } from '../support/server.js';
+
+type WeightSpecs = NonNullable<io.ModelArtifacts['weightSpecs']>;
 
 const shipped = fileURLToPath(new URL('../../../checkpoints/cifar10', import.meta.url));
 const cli = fileURLToPath(new URL('../../cli/bignas-slice.js', import.meta.url));
@@ -160,7 +163,7 @@ describe('30 random children in every format give what the server answers, on 10
       const { resolution } = architecture;
       const arch = formatArchitecture(architecture);
       const { files } = readContainer(await slice(`arch=${arch}&format=tfjs`));
-      const { modelTopology, weightsManifest } = JSON.parse(Buffer.from(files.get('model.json')!).toString()) as { modelTopology: object; weightsManifest: { paths: string[]; weights: tfWeights }[] };
+      const { modelTopology, weightsManifest } = JSON.parse(Buffer.from(files.get('model.json')!).toString()) as { modelTopology: object; weightsManifest: { paths: string[]; weights: WeightSpecs }[] };
       const weightData = Uint8Array.from(Buffer.concat(weightsManifest.flatMap(({ paths }) => paths.map((path) => files.get(path)!)))).buffer;
       const model = await loadGraphModel(tf.io.fromMemory({ modelTopology, weightSpecs: weightsManifest.flatMap(({ weights }) => weights), weightData }));
       const input = tf.tensor(normalisedBatch(crops, checkpoint.manifest.preprocessing, resolution, 'NHWC'), [IMAGES, resolution, resolution, 3]);
@@ -184,8 +187,6 @@ describe('30 random children in every format give what the server answers, on 10
     for (const [which, name] of ['TensorFlow', 'TensorFlow Lite'].entries()) console.log(`${name}: ${Math.max(...results.map((got, i) => agree(`${name}, child ${i}`, got[which]!, expected[i]!)))}`);
   });
 });
-
-type tfWeights = Parameters<typeof import('@tensorflow/tfjs-core').io.fromMemory>[0] extends infer A ? (A extends { weightSpecs?: infer W } ? NonNullable<W> : never) : never;
 
 function cifar10Space() {
   return (JSON.parse(readFileSync(join(shipped, 'manifest.json'), 'utf8')) as Checkpoint['manifest']).space;
