@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { Command, Option } from 'commander';
+import { openCheckpoint } from '../src/checkpoint/checkpoint.js';
 import { stepsPerEpoch } from '../src/data/batches.js';
 import { loadCifar10 } from '../src/data/cifar10.js';
 import { loadFolder } from '../src/data/folder.js';
@@ -9,6 +10,7 @@ import { networkNames, type NetworkName } from '../src/space/networkNames.js';
 import { loadSpace } from '../src/space/presets/index.js';
 import { countArchitectures } from '../src/space/space.js';
 import { sandwich } from '../src/train/children.js';
+import { fromCheckpoint } from '../src/train/from.js';
 import { progressLine } from '../src/train/progress.js';
 import { defaultRecipe } from '../src/train/recipe.js';
 import type { SaveEvery } from '../src/train/session.js';
@@ -21,6 +23,7 @@ interface Options extends RecipeSwitches {
   readonly maxCorrupt?: number;
   readonly space: string;
   readonly network?: NetworkName;
+  readonly from?: string;
   readonly epochs?: number;
   readonly steps?: number;
   readonly batch: number;
@@ -44,6 +47,7 @@ const command = new Command('bignas-train')
   .option('--max-corrupt <n>', 'unreadable images of a folder that are skipped before the run stops (default: 1 % of them, at least 10)', naturalNumber)
   .option('--space <name|file>', 'search space: imagenet, cifar10, cifar10-micro, tiny or a .json file', 'cifar10')
   .addOption(new Option('--network <name>', 'a network of the literature instead of a search space, for crops of the data\'s size').choices(networkNames).conflicts('space'))
+  .option('--from <checkpoint>', 'begin with the weights of a checkpoint of this space; for other classes than its own, the classifier is drawn anew')
   .optionsGroup('Recipe (kept in the checkpoint; a run goes on under its own):')
   .addOption(new Option('--epochs <n>', 'passes over the training images').argParser(positiveInteger).conflicts('steps'))
   .option('--steps <n>', 'training steps, instead of epochs (default: 6 epochs)', positiveInteger)
@@ -83,6 +87,8 @@ async function main(options: Options): Promise<void> {
   });
   sandwich(space, recipe, 0); // its architectures are read before anything starts
 
+  const from = options.from === undefined ? undefined : fromCheckpoint(await openCheckpoint(options.from), space, dataset.classes);
+
   const stop = new AbortController();
   for (const signal of ['SIGINT', 'SIGTERM'] as const)
     process.once(signal, () => {
@@ -97,6 +103,7 @@ async function main(options: Options): Promise<void> {
     space,
     dataset,
     recipe,
+    from,
     output: options.output,
     resume: options.resume ?? false,
     changeRecipe: options.changeRecipe ?? false,

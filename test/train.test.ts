@@ -9,13 +9,14 @@ import type { TrainingRecord } from '../src/checkpoint/manifest.js';
 import { batchIndices } from '../src/data/batches.js';
 import type { BignasError } from '../src/errors.js';
 import { sharedTensors } from '../src/graph/buildGraph.js';
-import { SharedWeights } from '../src/graph/weights.js';
+import { initialWeights, SharedWeights } from '../src/graph/weights.js';
 import { onnxEngine } from '../src/onnx/engine.js';
 import { stream } from '../src/random.js';
 import { biggest, smallest } from '../src/space/architecture.js';
 import { tiny } from '../src/space/presets/tiny.js';
 import { tf } from '../src/tensorflow/tf.js';
 import { checkStep, type NotFinite } from '../src/train/divergence.js';
+import { fromCheckpoint, takeWeights } from '../src/train/from.js';
 import { defaultRecipe, type Recipe } from '../src/train/recipe.js';
 import { applyGradients, initialState } from '../src/train/rmsprop.js';
 import { learningRate } from '../src/train/schedule.js';
@@ -388,4 +389,40 @@ test('a run is not overwritten, nor resumed under another recipe, nor from a dam
   assert.deepEqual((await readdir(join(folder, 'guarded'))).filter((name) => name.startsWith('.') || name === 'lock'), []);
   await writeFile(join(folder, 'file'), '');
   await assert.rejects(runSession(session('file', 6).options), /cannot be written: .*give another --output/);
+});
+
+test('a run begins from the weights of a checkpoint, and of other classes draws the classifier anew', async () => {
+  const trained = session('from-trained', 6);
+  const checkpoint = await openCheckpoint((await runSession(trained.options))!);
+
+  const same = fromCheckpoint(checkpoint, tiny, dataset.classes);
+  const kept = initialWeights(sharedTensors(tiny), 3);
+  takeWeights(kept, same, tiny);
+  assert.deepEqual(kept.data, checkpoint.weights.data);
+  assert.equal(same.record.classifier, 'kept');
+
+  const wide = { ...tiny, classes: tiny.classes + 2 };
+  const other = fromCheckpoint(checkpoint, wide, Array.from({ length: wide.classes }, (_, i) => `class ${i}`));
+  const [drawn, fresh] = [initialWeights(sharedTensors(wide), 3), initialWeights(sharedTensors(wide), 3)];
+  takeWeights(drawn, other, wide);
+  for (const { name } of drawn.tensors)
+    assert.deepEqual(drawn.tensor(name), name.startsWith('classifier') ? fresh.tensor(name) : checkpoint.weights.tensor(name), name);
+  // As many classes, but others: their classifier is of no use either.
+  assert.equal(fromCheckpoint(checkpoint, tiny, dataset.classes.map((name) => `another ${name}`)).record.classifier, 'drawn');
+  assert.throws(() => fromCheckpoint(checkpoint, { ...tiny, name: 'tinier', stages: tiny.stages.slice(0, -1) } as typeof tiny, dataset.classes), /do not fit/);
+
+  // It is in the manifest, which a resumed run keeps; a run from elsewhere is not gone on with.
+  const stop = new AbortController();
+  const begun = session('from', 6, { from: same, signal: stop.signal });
+  begun.options.report.step = ({ step }) => {
+    if (step === 3) stop.abort();
+  };
+  await runSession(begun.options);
+  await assert.rejects(runSession({ ...begun.options, resume: true, from: { ...same, record: { ...same.record, digest: '0'.repeat(64) } } }), /began from the checkpoint/);
+  await assert.rejects(runSession({ ...trained.options, resume: true, from: same }), /began from random weights/);
+  const unbroken = session('from-unbroken', 6, { from: same });
+  const [a, b] = await Promise.all([runSession({ ...session('from', 6).options, resume: true }), runSession(unbroken.options)].map(async (run) => openCheckpoint((await run)!)));
+  assert.deepEqual(a!.manifest.training.from, same.record);
+  assert.deepEqual(a!.weights.data, b!.weights.data);
+  assert.notDeepEqual(a!.weights.data, checkpoint.weights.data);
 });

@@ -4,8 +4,8 @@ import { spaceSchema } from '../space/space.js';
 
 export const checkpointFormat = 'bignas-checkpoint';
 /** A reader takes its own version and older ones; a newer one is refused. 2: `validation`, `recipeChanges` and `rollbacks` of a run. 3: bytes, memory and
- * latency among a child's costs. 4: golden logits, and what int8 needs, beside a child's statistics. */
-export const checkpointVersion = 4;
+ * latency among a child's costs. 4: golden logits, and what int8 needs, beside a child's statistics. 5: the checkpoint that a run began from. */
+export const checkpointVersion = 5;
 
 export const checkpointFiles = ['weights.safetensors', 'calibration.safetensors', 'frontier.json', 'statistics.safetensors'] as const;
 export type CheckpointFile = (typeof checkpointFiles)[number];
@@ -24,6 +24,8 @@ export const trainingSchema = z.strictObject({
   seconds: z.number().nonnegative(),
   /** Top-1 accuracies on the validation images, where a run's step was evaluated. */
   validation: z.strictObject({ images: z.int().positive(), biggest: fraction, smallest: fraction }).optional(),
+  /** The checkpoint whose weights the run began with, and the passes over its own images that it had had; random weights where there is none. */
+  from: z.strictObject({ name: z.string(), dataset: z.string(), digest, epochs: z.number().nonnegative(), classifier: z.enum(['kept', 'drawn']) }).optional(),
   /** Where the run went on under other options: after `step` steps. `recipe` has the last ones. */
   recipeChanges: z
     .array(z.strictObject({ step: z.int().nonnegative(), changes: z.array(z.strictObject({ option: z.string(), from: z.unknown(), to: z.unknown() })) }))

@@ -14,6 +14,7 @@ import type { EvaluatedStep } from './runFolder.js';
 
 /** What happened to a run besides its steps. */
 export interface RunRecord {
+  readonly from: TrainingRecord['from'];
   readonly recipeChanges: NonNullable<TrainingRecord['recipeChanges']>;
   readonly rollbacks: NonNullable<TrainingRecord['rollbacks']>;
   /** The last step that was evaluated, if this session or the checkpoint that it began from did. */
@@ -21,8 +22,8 @@ export interface RunRecord {
 }
 
 /** The record of the run in a checkpoint. */
-export function recordIn({ step, recipeChanges = [], rollbacks = [], validation }: TrainingRecord): RunRecord {
-  return { recipeChanges, rollbacks, measured: validation && { step, biggest: validation.biggest, smallest: validation.smallest } };
+export function recordIn({ step, from, recipeChanges = [], rollbacks = [], validation }: TrainingRecord): RunRecord {
+  return { from, recipeChanges, rollbacks, measured: validation && { step, biggest: validation.biggest, smallest: validation.smallest } };
 }
 
 /** Passes over the training images after `step` steps, where the batch may have changed on the way. */
@@ -41,7 +42,7 @@ export function epochsAt(step: number, recipe: Pick<Recipe, 'stepsPerEpoch'>, re
 export function manifestOf(
   { space, dataset, recipe }: { readonly space: SearchSpace; readonly dataset: Dataset; readonly recipe: Recipe },
   state: TrainingState,
-  { recipeChanges, rollbacks, measured }: RunRecord,
+  { from, recipeChanges, rollbacks, measured }: RunRecord,
   source: CalibrationSource,
   scores: Manifest['scores'],
 ): CheckpointContent['manifest'] {
@@ -64,6 +65,7 @@ export function manifestOf(
       epochs: epochsAt(state.step, recipe, recipeChanges),
       seconds: state.seconds,
       ...(measured?.step === state.step && { validation: { images: validation.count, biggest: measured.biggest, smallest: measured.smallest } }),
+      ...(from && { from }),
       ...(recipeChanges.length > 0 && { recipeChanges }),
       ...(rollbacks.length > 0 && { rollbacks }),
       weights: 'averaged',

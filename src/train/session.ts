@@ -18,6 +18,7 @@ import { frontierOf, recordOf } from '../search/family.js';
 import { biggest, formatArchitecture, smallest } from '../space/architecture.js';
 import type { SearchSpace } from '../space/space.js';
 import { begin, beginning, type Begun } from './begin.js';
+import type { From } from './from.js';
 import type { TrainingContext } from './part.js';
 import { drawSeed, maxRollbacks, NotFinite } from './divergence.js';
 import type { Recipe } from './recipe.js';
@@ -37,6 +38,8 @@ export interface SessionOptions {
   readonly space: SearchSpace;
   readonly dataset: Dataset;
   readonly recipe: Recipe;
+  /** What the run begins with. Default: random weights. */
+  readonly from?: From | undefined;
   /** The run's folder: `step-N/`, `latest`, `best`, its history, and in the end `checkpoint/`. */
   readonly output: string;
   readonly resume: boolean;
