@@ -1,4 +1,5 @@
 import { BignasError } from '../src/errors.js';
+import type { Buffers } from './buffers.js';
 import { RunTimes } from './runTimes.js';
 import type { Answer, RunRole } from './workers/running.js';
 import type { Thread } from './workers/thread.js';
@@ -29,8 +30,30 @@ export interface BatchObserver {
 /** Milliseconds after which a prediction without a deadline comes before those with one that are due later. */
 const patience = 1000;
 
+/** A run worker and its lanes: workers with a part of its threads each, which run side by side in its stead. Many predictions are done sooner by one thread each than by all threads on each. */
+export interface RunGroup {
+  readonly worker: Thread<RunRole>;
+  readonly lanes: readonly Thread<RunRole>[];
+}
+
+/** A child in the worker of a group. */
+export interface RunChild {
+  /** By which the workers know it. */
+  readonly number: number;
+  /** Rows of a batch, at most; a larger prediction runs in several. */
+  readonly most: number;
+  /** Asks for the lanes, because several predictions wait: where they have the child, they have it until what is returned is called (once). */
+  readonly holdLanes: () => (() => void) | undefined;
+}
+
+/** What a child's runs take with all threads, and in lanes. */
+interface ChildTimes {
+  readonly alone: RunTimes;
+  readonly lanes: RunTimes;
+}
+
 interface Prediction {
-  readonly child: number;
+  readonly child: RunChild;
   readonly images: Images;
   readonly top: number | undefined;
   readonly signal: AbortSignal;
@@ -46,21 +69,22 @@ interface Prediction {
 }
 
 /**
- * The predictions before one run worker. One batch runs at a time; those that come meanwhile wait and then share the next one, those of one child together,
- * the child first whose prediction is due first. So a lone client never waits for others, and many clients fill batches by themselves: nobody waits longer for
- * company than the batch under way takes. A batch is as large as gains throughput, by what the child's runs took, and never larger than `most`.
+ * The predictions before one run worker. One batch runs at a time; those that come meanwhile wait and then share the next one, those of one child together, the child first whose prediction is due
+ * first. So a lone client never waits for others, and many clients fill batches by themselves: nobody waits longer for company than the batch under way takes. A batch is as large as gains
+ * throughput, by what the child's runs took, and never larger than the child allows.
+ *
+ * Where several predictions of a child wait that the lanes have, each lane takes a batch as soon as it is free. The worker and its lanes never run at one time.
  */
 export class Batches {
   #waiting: Prediction[] = [];
-  /** The batch under way: when it is expected to end. */
-  #running: { readonly until: number } | undefined;
-  readonly #times = new Map<number, RunTimes>();
+  /** When the runs under way are expected to end: the worker's, or those of lanes. */
+  readonly #running = new Map<Thread<RunRole>, number>();
+  readonly #times = new Map<number, ChildTimes>();
 
-  /** @param most rows of a batch; a larger prediction runs in several */
   constructor(
-    private readonly worker: Thread<RunRole>,
-    private readonly most: number,
+    private readonly group: RunGroup,
     private readonly observer: BatchObserver,
+    private readonly buffers: Buffers,
   ) {}
 
   /** Predictions that wait. */
@@ -68,18 +92,24 @@ export class Batches {
     return this.#waiting.length;
   }
 
-  /** Milliseconds until a prediction that is asked for now would begin, if none that is due before it comes; 0 where the worker is idle. */
+  /** Milliseconds until a prediction that is asked for now would begin, if none that is due before it comes; 0 where nothing runs. */
   get backlog(): number {
     const children = new Map<number, number>();
-    for (const { child, images } of this.#waiting) children.set(child, (children.get(child) ?? 0) + images.count);
-    const waiting = [...children].reduce((sum, [child, rows]) => sum + (this.milliseconds(child, rows) ?? 0), 0);
-    return Math.max(0, (this.#running?.until ?? 0) - performance.now()) + waiting;
+    for (const { child, images } of this.#waiting) children.set(child.number, (children.get(child.number) ?? 0) + images.count);
+    const side = this.#inLanes ? this.group.lanes.length : 1;
+    const waiting = [...children].reduce((sum, [child, rows]) => sum + (this.milliseconds(child, rows) ?? 0) / side, 0);
+    return Math.max(0, ...[...this.#running.values()].map((until) => until - performance.now())) + waiting;
   }
 
-  /** Milliseconds that a child's run of so many rows takes; undefined before its first run. */
+  /** Milliseconds that a child's run of so many rows takes, as things stand; undefined before its first run. */
   milliseconds(child: number, rows: number): number | undefined {
-    const seconds = this.#times.get(child)?.seconds(rows);
+    const times = this.#times.get(child);
+    const seconds = (this.#inLanes ? times?.lanes.seconds(rows) : undefined) ?? times?.alone.seconds(rows);
     return seconds === undefined ? undefined : 1000 * seconds;
+  }
+
+  get #inLanes(): boolean {
+    return this.#running.size > 0 && !this.#running.has(this.group.worker);
   }
 
   /**
@@ -87,7 +117,7 @@ export class Batches {
    * @param signal takes the prediction back as long as it waits
    * @throws what the worker throws, to all of a batch; BignasError DEADLINE_MISSED; the signal's reason
    */
-  classify(child: number, images: Images, top: number | undefined, signal: AbortSignal, deadline?: number): Promise<Classified> {
+  classify(child: RunChild, images: Images, top: number | undefined, signal: AbortSignal, deadline?: number): Promise<Classified> {
     return new Promise((resolve, reject) => {
       if (signal.aborted) {
         reject(signal.reason as Error);
@@ -96,6 +126,7 @@ export class Batches {
       const gone = (): void => {
         this.#waiting = this.#waiting.filter((other) => other !== prediction);
         prediction.left();
+        this.buffers.give([images.data.buffer]);
         reject(signal.reason as Error);
       };
       const asked = performance.now();
@@ -121,64 +152,86 @@ export class Batches {
   }
 
   #next(): void {
-    if (this.#running) return;
     this.#dropHopeless();
+    while (this.#begin());
+  }
+
+  /** Begins the next batch. @returns false where there is none, or nobody is free for it */
+  #begin(): boolean {
+    const { worker, lanes } = this.group;
+    if (this.#running.has(worker)) return false;
     const first = this.#waiting.reduce<Prediction | undefined>((a, b) => (a && a.due <= b.due ? a : b), undefined);
-    if (!first) return;
-    const times = this.#timesOf(first.child);
-    const most = times.batch(this.most);
-    const batch: Prediction[] = [];
-    let rows = 0;
-    for (const prediction of [first, ...this.#waiting.filter((other) => other !== first)]) {
-      if (prediction.child !== first.child || (batch.length > 0 && rows + prediction.images.count > most)) continue;
-      batch.push(prediction);
-      rows += prediction.images.count;
+    if (!first) return false;
+    const { child } = first;
+    const alike = [first, ...this.#waiting.filter((other) => other !== first && other.child.number === child.number)];
+    const release = this.#inLanes || alike.length > 1 ? child.holdLanes() : undefined;
+    if (this.#inLanes && !release) return false; // it needs all threads, and is next
+    const free = release ? lanes.filter((lane) => !this.#running.has(lane)) : [worker];
+    if (free.length === 0) {
+      release!();
+      return false;
     }
+    const times = this.#timesOf(child.number)[release ? 'lanes' : 'alone'];
+    const limit = release ? Math.ceil(child.most / lanes.length) : child.most;
+    // What waits is shared out to those who are free.
+    const most = Math.min(times.batch(limit), Math.ceil(rowsOf(alike) / free.length));
+    const batch: Prediction[] = [];
+    for (const prediction of alike) if (batch.length === 0 || rowsOf(batch) + prediction.images.count <= most) batch.push(prediction);
     this.#waiting = this.#waiting.filter((prediction) => !batch.includes(prediction));
     const now = performance.now();
     for (const { left, asked } of batch) {
       left();
       this.observer.waited((now - asked) / 1000);
     }
-    this.#running = { until: performance.now() + (this.milliseconds(first.child, rows) ?? 0) };
-    void this.#run(batch, rows, times).finally(() => {
-      this.#running = undefined;
+    const runner = free[0]!;
+    this.#running.set(runner, now + 1000 * (times.seconds(rowsOf(batch)) ?? 0));
+    void this.#run(runner, batch, limit, times).finally(() => {
+      release?.();
+      this.#running.delete(runner);
       this.#next();
     });
+    return true;
   }
 
   /** Refuses predictions that could not be answered in time even if they ran now. */
   #dropHopeless(): void {
     const now = performance.now();
-    const hopeless = this.#waiting.filter(({ child, images, due, hard }) => hard && now + (this.milliseconds(child, images.count) ?? 0) > due);
+    const hopeless = this.#waiting.filter(({ child, images, due, hard }) => hard && now + (this.milliseconds(child.number, images.count) ?? 0) > due);
     if (hopeless.length === 0) return;
     this.#waiting = this.#waiting.filter((prediction) => !hopeless.includes(prediction));
-    for (const { left, reject } of hopeless) {
+    for (const { left, images, reject } of hopeless) {
       left();
+      this.buffers.give([images.data.buffer]);
       reject(new BignasError('DEADLINE_MISSED', 'The deadline came before the prediction could be computed: others were due before it. Ask for a later one, or for a smaller child.'));
     }
   }
 
-  async #run(batch: readonly Prediction[], rows: number, times: RunTimes): Promise<void> {
+  async #run(runner: Thread<RunRole>, batch: readonly Prediction[], most: number, times: RunTimes): Promise<void> {
     try {
-      const parts = batch.map(({ images, top }) => ({ ...images, top }));
-      const { answers, runs } = await this.worker.call('classify', { child: batch[0]!.child, parts, most: this.most }, { transfer: parts.map(({ data }) => data.buffer) });
-      let seconds = 0;
-      for (const run of runs) {
-        times.observe(run.rows, run.seconds);
-        seconds += run.seconds;
-      }
-      this.observer.ran(rows, batch.length, seconds);
+      const parts = batch.map(({ images: { data, count }, top }) => ({ data, count, top }));
+      const began = performance.now();
+      const { answers, runs, spent } = await runner.call('classify', { child: batch[0]!.child.number, parts, most }, { transfer: parts.map(({ data }) => data.buffer) });
+      this.buffers.give(spent);
       const now = performance.now();
+      const rows = rowsOf(batch);
+      const seconds = runs.reduce((sum, run) => sum + run.seconds, 0);
+      this.observer.ran(rows, batch.length, seconds);
+      // The way there and back is part of what a run takes.
+      const way = Math.max(0, (now - began) / 1000 - seconds);
+      for (const run of runs) times.observe(run.rows, run.seconds + way / runs.length);
       batch.forEach(({ asked, resolve }, i) => resolve({ answer: answers[i]!, milliseconds: now - asked, rows }));
     } catch (error) {
       for (const { reject } of batch) reject(error);
     }
   }
 
-  #timesOf(child: number): RunTimes {
+  #timesOf(child: number): ChildTimes {
     let times = this.#times.get(child);
-    if (!times) this.#times.set(child, (times = new RunTimes()));
+    if (!times) this.#times.set(child, (times = { alone: new RunTimes(), lanes: new RunTimes() }));
     return times;
   }
+}
+
+function rowsOf(predictions: readonly Prediction[]): number {
+  return predictions.reduce((sum, { images }) => sum + images.count, 0);
 }

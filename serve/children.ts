@@ -1,50 +1,64 @@
 import type { ChildDescription } from '../src/bundle/child.js';
-import { Batches, type BatchObserver, type Images } from './batches.js';
+import type { Buffers } from './buffers.js';
+import { Batches, type BatchObserver, type Images, type RunChild, type RunGroup } from './batches.js';
 import { HeldCache, type CacheObserver, type Held } from './heldCache.js';
 import type { Served } from './served.js';
-import type { BuildReport, BuildRole } from './workers/building.js';
+import type { AskedChild, BuildReport, BuildRole } from './workers/building.js';
 import type { Answer, RunRole } from './workers/running.js';
 import type { Thread } from './workers/thread.js';
 
 /** Resident bytes of a session over those of its ONNX model, whichever engine runs it: the weights, as the engine packs them, and activations. */
-const SESSION_FACTOR = 2;
+const SESSION_FACTOR = 1.25;
+/** Bytes of activations of a batch, beyond which it does not gain: they leave the processor's caches, and the memory for them goes back to the kernel after every run. */
+const ACTIVATION_BYTES = 64 * 2 ** 20;
 /** Bytes of a session whatever its model. */
 const SESSION_BYTES = 2 ** 20;
 
+/** How often several predictions of a child waited, before the lanes are given it as well: each takes as much memory for it again. */
+const CROWDED = 8;
+/** Part of the memory for children that is free afterwards, or the lanes get no child: it would cost others their place. */
+const SPARE_PART = 1 / 4;
+
 export interface ChildrenOptions {
   readonly build: Thread<BuildRole>;
-  readonly run: readonly Thread<RunRole>[];
+  readonly run: readonly RunGroup[];
   readonly maxBytes: number;
   readonly observer: CacheObserver;
   readonly onBuilt: (served: Served, id: string, report: BuildReport) => void;
   /** Images that run together, at most. */
   readonly maxBatch: number;
   readonly batchObserver: BatchObserver;
+  /** Where the images' memory goes in the end. */
+  readonly buffers: Buffers;
 }
 
-/** A child in a run worker. All its predictions go to that worker. */
-interface LoadedChild extends Held {
+/** A child in workers of a group. */
+interface InWorkers extends Held {
   /** Of the checkpoint. */
   readonly serial: number;
+  readonly workers: readonly { readonly worker: Thread<RunRole>; readonly generation: number }[];
+}
+
+/** A child in a run worker. All its predictions go to that worker, or to its lanes. */
+interface LoadedChild extends InWorkers {
   readonly description: ChildDescription;
-  readonly worker: Thread<RunRole>;
-  readonly generation: number;
-  readonly number: number;
+  readonly group: RunGroup;
+  readonly run: RunChild;
 }
 
 /** The children in memory: built once however many ask at once, bounded in bytes, never freed under a prediction. */
 export class Children {
-  readonly #cache: HeldCache<LoadedChild>;
+  readonly #cache: HeldCache<LoadedChild | InWorkers>;
   readonly #options: ChildrenOptions;
   /** How many children each worker has, or is being given. */
-  readonly #held = new Map<Thread<RunRole>, number>();
-  readonly #batches: ReadonlyMap<Thread<RunRole>, Batches>;
+  readonly #held = new Map<RunGroup, number>();
+  readonly #batches: ReadonlyMap<RunGroup, Batches>;
   #loaded = 0;
 
   constructor(options: ChildrenOptions) {
     this.#options = options;
     this.#cache = new HeldCache(options);
-    this.#batches = new Map(options.run.map((worker) => [worker, new Batches(worker, options.maxBatch, options.batchObserver)]));
+    this.#batches = new Map(options.run.map((group) => [group, new Batches(group, options.batchObserver, options.buffers)]));
   }
 
   get bytes(): number {
@@ -58,7 +72,7 @@ export class Children {
 
   /** The children of a checkpoint that are in memory, the one used last first. */
   loaded({ serial }: Served): ChildDescription[] {
-    return this.#cache.values().flatMap((child) => (child.serial === serial ? [child.description] : []));
+    return this.#cache.values().flatMap((child) => ('run' in child && child.serial === serial ? [child.description] : []));
   }
 
   /**
@@ -70,13 +84,14 @@ export class Children {
    */
   classify(served: Served, description: ChildDescription, images: Images, top: number | undefined, signal: AbortSignal, deadline?: number): Promise<{ answer: Answer; ready: number; run: number; rows: number }> {
     const started = performance.now();
-    return this.#cache.use(
-      keyOf(served, description.id),
-      (orphaned) => this.#load(served, description, orphaned),
-      async ({ worker, generation, number }) => {
+    return this.#use(
+      served,
+      description,
+      async (child) => {
         const ready = performance.now();
-        if (generation !== worker.generation) throw worker.lost();
-        const { answer, milliseconds, rows } = await this.#batches.get(worker)!.classify(number, images, top, signal, deadline);
+        const { group, run } = child;
+        if (!isAlive(child)) throw group.worker.lost();
+        const { answer, milliseconds, rows } = await this.#batches.get(group)!.classify(run, images, top, signal, deadline);
         return { answer, ready: ready - started, run: milliseconds, rows };
       },
       signal,
@@ -86,9 +101,9 @@ export class Children {
   /** Milliseconds that one image is expected to wait and to run; undefined for a child that is not in memory or did not run yet. */
   expected(served: Served, id: string): { readonly wait: number; readonly run: number } | undefined {
     const child = this.#cache.peek(keyOf(served, id));
-    if (!child || child.generation !== child.worker.generation) return undefined;
-    const batches = this.#batches.get(child.worker)!;
-    const run = batches.milliseconds(child.number, 1);
+    if (!child || !('run' in child) || !isAlive(child)) return undefined;
+    const batches = this.#batches.get(child.group)!;
+    const run = batches.milliseconds(child.run.number, 1);
     return run === undefined ? undefined : { wait: batches.backlog, run };
   }
 
@@ -104,16 +119,12 @@ export class Children {
 
   /** Has a child in memory, without running it. */
   async build(served: Served, description: ChildDescription): Promise<void> {
-    await this.#cache.use(
-      keyOf(served, description.id),
-      (orphaned) => this.#load(served, description, orphaned),
-      () => Promise.resolve(),
-    );
+    await this.#use(served, description, () => Promise.resolve());
   }
 
   /** Forgets the children of a worker that died; they are built again, from statistics that are kept, when somebody asks. */
   forget(worker: Thread<RunRole>): void {
-    this.#cache.forget((child) => child.worker === worker);
+    this.#cache.forget(({ workers }) => workers.some((each) => each.worker === worker));
   }
 
   /** Forgets the children of a checkpoint that is served no more. */
@@ -121,47 +132,107 @@ export class Children {
     this.#cache.forget((child) => child.serial === serial);
   }
 
+  #use<T>(served: Served, description: ChildDescription, work: (child: LoadedChild) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    return this.#cache.use(
+      keyOf(served, description.id),
+      (orphaned) => this.#load(served, description, orphaned),
+      (child) => work(child as LoadedChild), // by its key
+      signal,
+    );
+  }
+
   async #load(served: Served, description: ChildDescription, orphaned: AbortSignal): Promise<LoadedChild> {
-    const { serial } = served;
-    const asked = { serial, architecture: description.architecture };
-    const { model, report } = await this.#options.build.call('build', asked, { signal: orphaned, givesWay: true });
-    this.#options.onBuilt(served, description.id, report);
-    const worker = this.#emptiest();
+    const { build, onBuilt, maxBatch } = this.#options;
+    const asked = { serial: served.serial, architecture: description.architecture };
+    const { model, report } = await build.call('build', asked, { signal: orphaned, givesWay: true });
+    onBuilt(served, description.id, report);
+    const group = this.#emptiest();
     const number = ++this.#loaded;
-    const bytes = SESSION_BYTES + SESSION_FACTOR * Math.max(model.byteLength, description.costs.bytes.value);
-    this.#hold(worker, 1);
+    const most = Math.max(1, Math.min(maxBatch, Math.floor(ACTIVATION_BYTES / description.costs.memory.value)));
+    let crowded = 0;
+    const holdLanes = (): (() => void) | undefined => this.#holdLanes(served, description, group, number, ++crowded >= CROWDED);
+    this.#hold(group, 1);
     try {
-      await worker.call('load', { child: number, model, asked }, { transfer: [model.buffer] });
+      const child = await this.#loadInto([group.worker], number, description, model, asked);
+      return {
+        ...child,
+        description,
+        group,
+        run: { number, most, holdLanes },
+        dispose: async () => {
+          this.#hold(group, -1);
+          this.#batches.get(group)!.forget(number);
+          await child.dispose();
+        },
+      };
     } catch (error) {
-      this.#hold(worker, -1);
+      this.#hold(group, -1);
       throw error;
     }
-    const { generation } = worker;
-    return {
-      serial,
-      description,
-      bytes,
-      worker,
-      generation,
-      number,
-      dispose: async () => {
-        this.#hold(worker, -1);
-        this.#batches.get(worker)!.forget(number);
-        // What died with its worker is gone.
-        if (worker.generation === generation) await worker.call('unload', { child: number });
-      },
+  }
+
+  /** Lets the child stay in the lanes, where they have it. @param wanted whether they are given it, where there is room; they have it for a later batch */
+  #holdLanes(served: Served, description: ChildDescription, { lanes }: RunGroup, number: number, wanted: boolean): (() => void) | undefined {
+    if (lanes.length === 0) return undefined;
+    const key = `${keyOf(served, description.id)}/lanes`;
+    const held = this.#cache.hold(key);
+    if (held) {
+      const { value, release } = held;
+      if (isAlive(value)) return release;
+      release();
+      return undefined;
+    }
+    const { build, maxBytes } = this.#options;
+    const room = (1 - SPARE_PART) * maxBytes - this.#cache.bytes;
+    if (!wanted || this.#cache.stateOf(key) || build.load > 0 || room < lanes.length * sessionBytes(description)) return undefined;
+    const load = async (): Promise<InWorkers> => {
+      const asked = { serial: served.serial, architecture: description.architecture };
+      const { model } = await build.call('build', asked);
+      return this.#loadInto(lanes, number, description, model, asked);
     };
+    // Where it fails, the child goes on as it was.
+    this.#cache.use(key, load, () => Promise.resolve()).catch((error: unknown) => {
+      this.#options.observer.error(error);
+    });
+    return undefined;
   }
 
-  /** The worker of the fewest children: a child stays where it is, and load says nothing while the server is quiet. */
-  #emptiest(): Thread<RunRole> {
-    const held = (worker: Thread<RunRole>): number => this.#held.get(worker) ?? 0;
-    return this.#options.run.reduce((a, b) => ((held(b) - held(a) || b.load - a.load) < 0 ? b : a));
+  /** Loads a child into workers, all or none. @param model moved to the last of them */
+  async #loadInto(workers: readonly Thread<RunRole>[], number: number, description: ChildDescription, model: Uint8Array<ArrayBuffer>, asked: AskedChild): Promise<InWorkers> {
+    const loaded = workers.map((worker) => ({ worker, generation: worker.generation }));
+    const dispose = async (): Promise<void> => {
+      // What died with its worker is gone.
+      await Promise.all(loaded.filter(({ worker, generation }) => worker.generation === generation).map(({ worker }) => worker.call('unload', { child: number })));
+    };
+    const bytes = workers.length * sessionBytes(description, model.byteLength);
+    const results = await Promise.allSettled(workers.map((worker, i) => worker.call('load', { child: number, model, asked }, { transfer: i === workers.length - 1 ? [model.buffer] : [] })));
+    const failed = results.find((result) => result.status === 'rejected');
+    if (failed) {
+      await dispose();
+      throw failed.reason;
+    }
+    return { serial: asked.serial, workers: loaded, bytes, dispose };
   }
 
-  #hold(worker: Thread<RunRole>, more: 1 | -1): void {
-    this.#held.set(worker, (this.#held.get(worker) ?? 0) + more);
+  /** The group of the fewest children: a child stays where it is, and load says nothing while the server is quiet. */
+  #emptiest(): RunGroup {
+    const held = (group: RunGroup): number => this.#held.get(group) ?? 0;
+    return this.#options.run.reduce((a, b) => ((held(b) - held(a) || b.worker.load - a.worker.load) < 0 ? b : a));
   }
+
+  #hold(group: RunGroup, more: 1 | -1): void {
+    this.#held.set(group, (this.#held.get(group) ?? 0) + more);
+  }
+}
+
+/** Resident bytes of a child's session. */
+function sessionBytes({ costs }: ChildDescription, modelBytes = 0): number {
+  return SESSION_BYTES + Math.ceil(SESSION_FACTOR * Math.max(modelBytes, costs.bytes.value));
+}
+
+/** Whether no worker died since the child was loaded. */
+function isAlive({ workers }: InWorkers): boolean {
+  return workers.every(({ worker, generation }) => worker.generation === generation);
 }
 
 /** Children of two checkpoints may have one id. */

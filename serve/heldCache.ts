@@ -94,9 +94,16 @@ export class HeldCache<V extends Held> {
     try {
       return await work(entry.value);
     } finally {
-      entry.users--;
-      this.#disposeUnused(entry);
+      this.#release(entry);
     }
+  }
+
+  /** The value, where it is there, as the one used last; not disposed of before `release` is called (once). */
+  hold(key: string): { readonly value: V; readonly release: () => void } | undefined {
+    const entry = this.#lru.get(key);
+    if (!entry) return undefined;
+    entry.users++;
+    return { value: entry.value, release: () => this.#release(entry) };
   }
 
   /** Takes a value that is there already, as the one used last. */
@@ -155,6 +162,11 @@ export class HeldCache<V extends Held> {
     } finally {
       this.#making.delete(key);
     }
+  }
+
+  #release(entry: Entry<V>): void {
+    entry.users--;
+    this.#disposeUnused(entry);
   }
 
   #disposeUnused(entry: Entry<V>): void {

@@ -1,4 +1,5 @@
 import type { Admission } from './admission.js';
+import type { Buffers } from './buffers.js';
 import type { Images } from './batches.js';
 import type { ChildDescription } from '../src/bundle/child.js';
 import { BignasError, type ErrorCode } from '../src/errors.js';
@@ -62,6 +63,7 @@ export class Predictions {
   constructor(
     private readonly children: Children,
     private readonly images: readonly Thread<ImageRole>[],
+    private readonly buffers: Buffers,
     private readonly admission: Admission,
     private readonly metrics: Metrics,
   ) {}
@@ -132,11 +134,13 @@ export class Predictions {
       const { resolution: got, ...images } = input.tensor;
       if (got !== resolution)
         throw new BignasError('TENSOR_INVALID', `Expected \`input\` to have the shape [N, 3, ${resolution}, ${resolution}] for the child ${architecture}, got ${got} pixels. Send images to decode, or name a child of that resolution.`, { resolution });
-      return { ...images, files: [], seconds: 0 };
+      return { ...images, files: [], seconds: 0, spent: [] };
     }
     const { preprocessing } = served.checkpoint.manifest;
     const transfer = 'body' in input.sent ? [input.sent.body.buffer] : buffersOf(input.sent);
-    return leastLoaded(this.images).call('prepare', { sent: input.sent, resolution, preprocessing }, { transfer, signal });
+    const prepared = await leastLoaded(this.images).call('prepare', { sent: input.sent, resolution, preprocessing }, { transfer, signal });
+    this.buffers.give(prepared.spent);
+    return prepared;
   }
 }
 

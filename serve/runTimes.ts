@@ -1,7 +1,11 @@
 /** How fast an old measurement is forgotten: each counts so much of the next one. */
 const memory = 0.95;
-/** A batch is large enough when it has so much of the throughput that an endless one would have. */
-const enough = 0.9;
+/** A batch is large enough when it has so much of the best throughput. */
+const enough = 0.95;
+/** How fast a measured throughput is forgotten, a run of its size. */
+const forgetful = 0.8;
+/** Runs between two tries of a batch that is larger than what seems large enough: it may have been measured while the machine was busy. */
+const triesEvery = 64;
 
 /** Milliseconds after which what a run took is an old story: the machine may have been busy with something else then. */
 const stale = 5000;
@@ -18,9 +22,16 @@ export class RunTimes {
   /** The shortest run of each size, with some patience for a machine that becomes slower. */
   readonly #shortest = new Map<number, number>();
   #observed = 0;
+  /** Rows a second of runs of more than 2^(i − 1) rows, up to 2^i. */
+  readonly #rates: (number | undefined)[] = [];
+  #runs = 0;
 
   observe(rows: number, seconds: number): void {
     this.#observed = performance.now();
+    this.#runs++;
+    const size = Math.ceil(Math.log2(rows));
+    const rate = rows / Math.max(seconds, 1e-9);
+    this.#rates[size] = forgetful * (this.#rates[size] ?? rate) + (1 - forgetful) * rate;
     this.#shortest.set(rows, Math.min(seconds, forgetting * (this.#shortest.get(rows) ?? Infinity)));
     const { w, x, y, xx, xy } = this.#sums;
     this.#sums = { w: memory * w + 1, x: memory * x + rows, y: memory * y + seconds, xx: memory * xx + rows ** 2, xy: memory * xy + rows * seconds };
@@ -38,15 +49,19 @@ export class RunTimes {
   }
 
   /**
-   * Rows beyond which a larger batch gains little throughput, but at least twice as many as runs had lately, so that larger ones are tried; `most` before
-   * runs of two sizes are known.
+   * Rows that a batch should have, at most: the fewest that reach the best throughput. That rises with the rows, until their activations no longer fit into the
+   * processor's caches; so twice as many are tried as long as it rises, and now and then afterwards. `most` before runs of two sizes are known.
    */
   batch(most: number): number {
-    const { w, x, xx } = this.#sums;
-    const line = this.#line();
-    if (!line || line.row <= 0 || w * xx - x * x <= 1e-9 * w * xx) return most;
-    const gains = Math.ceil((line.start / line.row) * (enough / (1 - enough)));
-    return Math.max(1, Math.min(most, Math.max(gains, Math.ceil((2 * x) / w))));
+    const largest = Math.ceil(Math.log2(most));
+    const rates = Array.from(this.#rates.slice(0, largest + 1));
+    if (rates.filter((rate) => rate !== undefined).length < 2) return most;
+    const best = Math.max(0, ...rates.map((rate) => rate ?? 0));
+    const good = (rate: number | undefined): boolean => rate !== undefined && rate >= enough * best;
+    if (good(rates.at(-1)) && rates.length <= largest) return Math.min(most, 2 ** rates.length);
+    const size = rates.findIndex(good);
+    const tried = this.#runs % triesEvery === 0 && size < largest ? 1 + ((this.#runs / triesEvery) % (largest - size)) : 0;
+    return Math.min(most, 2 ** (size + tried));
   }
 
   /** Neither part negative; of runs of one size alone, all time is the rows'. */

@@ -10,11 +10,13 @@ import { BignasError } from '../src/errors.js';
 import { Admission } from './admission.js';
 import { bundleFolder } from './bundleFolder.js';
 import { Bundles } from './bundles.js';
+import type { RunGroup } from './batches.js';
 import { Children } from './children.js';
 import { Metrics } from './metrics.js';
 import type { SecurityOptions } from './middleware/security.js';
 import { Predictions } from './predictions.js';
 import { BodyRoom } from './body.js';
+import { Buffers } from './buffers.js';
 import { packageVersion } from './packageVersion.js';
 import { Reloader } from './reload.js';
 import { InService, nextSerial, served, type Served } from './served.js';
@@ -70,6 +72,7 @@ export interface Services {
   readonly maxImages: number;
   /** What those that compute may hold, once more for bodies that are still being read. */
   readonly room: BodyRoom;
+  readonly buffers: Buffers;
   readonly images: readonly Thread<ImageRole>[];
   readonly build: Thread<BuildRole>;
   readonly run: readonly Thread<RunRole>[];
@@ -87,6 +90,10 @@ export interface Services {
 const STATISTICS_BYTES = 64 * 2 ** 20;
 /** Part of the memory for children that what they share, where they begin alike, has while they are calibrated. */
 const PREFIX_PART = 1 / 4;
+/** Lanes of a run worker: each has a part of its threads, and of each child that many ask for a copy. */
+const MOST_LANES = 4;
+/** Bytes of memory for bodies and network inputs that is kept while nobody uses it. */
+const UNUSED_BYTES = 32 * 2 ** 20;
 
 /**
  * Starts the workers. Resolves when all are ready.
@@ -141,7 +148,12 @@ export async function startServices(opened: Checkpoint, path: string, options: S
     throw error;
   });
   const build: Thread<BuildRole> = tensorflow ?? start<BuildRole>('build', buildData);
-  const run: Thread<RunRole>[] = tensorflow ? [tensorflow] : Array.from({ length: workers }, () => startRun<RunRole>('run', () => ({ threads }) satisfies RunWorkerData));
+  const startRunners = (count: number, each: number): Thread<RunRole>[] => Array.from({ length: count }, () => startRun<RunRole>('run', () => ({ threads: each }) satisfies RunWorkerData));
+  const lanes = threads === 1 ? 0 : Math.min(threads, MOST_LANES);
+  const groups: RunGroup[] = tensorflow
+    ? [{ worker: tensorflow, lanes: [] }]
+    : Array.from({ length: workers }, () => ({ worker: startRunners(1, threads)[0]!, lanes: startRunners(lanes, Math.floor(threads / lanes)) }));
+  const run = groups.map(({ worker }) => worker);
 
   const onBuilt = (of: Served, id: string, { build: seconds, calibration, source, warnings }: BuildReport): void => {
     metrics.buildSeconds.observe(seconds);
@@ -154,10 +166,11 @@ export async function startServices(opened: Checkpoint, path: string, options: S
     metrics.cacheObserver(cache, (error) => {
       logger.error({ err: error, cache }, 'a cached value could not be disposed of');
     });
-  const children = new Children({ build, run, maxBytes, observer: observer('children'), onBuilt, maxBatch, batchObserver: metrics.batchObserver });
+  const buffers = new Buffers(UNUSED_BYTES);
+  const children = new Children({ build, run: groups, maxBytes, observer: observer('children'), onBuilt, maxBatch, batchObserver: metrics.batchObserver, buffers });
   const maker = `${packageVersion()}-${tensorflow ? 'tensorflow' : 'onnx'}-${calibrationVersion}`;
   const bundles = await Bundles.open({ build, folder, maxBytes: cacheBytes, maker, observer: observer('bundles'), onBuilt });
-  const all = [...new Set<Thread<ImageRole> | Thread<BuildRole> | Thread<RunRole>>([...images, build, ...run])];
+  const all = [...new Set<Thread<ImageRole> | Thread<BuildRole> | Thread<RunRole>>([...images, build, ...run, ...groups.flatMap(({ lanes }) => lanes)])];
   const close = async (): Promise<void> => {
     await Promise.all(all.map((thread) => thread.close()));
     if (options.cacheFolder === undefined) await rm(folder, { recursive: true, force: true });
@@ -173,9 +186,9 @@ export async function startServices(opened: Checkpoint, path: string, options: S
     metrics.requestsInFlight.set(count);
   });
   const reloader = new Reloader({ inService, build, children, retire, metrics, logger, options }, path);
-  const predictions = new Predictions(children, images, admission, metrics);
+  const predictions = new Predictions(children, images, buffers, admission, metrics);
   const room = new BodyRoom(options.queue * options.maxBody);
-  return { inService, reloader, children, bundles, predictions, maxImages, room, images, build, run, admission, metrics, logger, options, draining: false, close };
+  return { inService, reloader, children, bundles, predictions, maxImages, room, buffers, images, build, run, admission, metrics, logger, options, draining: false, close };
 }
 
 /**

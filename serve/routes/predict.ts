@@ -10,7 +10,7 @@ import { clientSignal, servedOf, type Route } from './route.js';
 
 /** `POST /predict`: classifies the images of the body with the child that the query asks for. */
 export function predictRoute(services: Services): Route {
-  const { predictions, options, room } = services;
+  const { predictions, options } = services;
   return {
     path: '/predict',
     post: {
@@ -39,7 +39,7 @@ export function predictRoute(services: Services): Route {
           const started = performance.now();
           const served = servedOf(response);
           const signal = clientSignal(response);
-          const body = await readBody(request, options.maxBody, room);
+          const body = await readBody(request, options.maxBody, services);
           // After the body: how fast a client sends is not the others' affair.
           if (choice.deadline === undefined && answerPending(services, request, response, choice.child(0, true).child)) return;
           const read = performance.now();

@@ -116,10 +116,10 @@ interface Head {
 }
 
 /** The body, and which of the image workers reads it; undefined: it is read here. */
-export async function bodyOf(request: Request, { options, room, images }: Services, jsonLength?: number): Promise<{ readonly body: Uint8Array<ArrayBuffer>; readonly worker: Thread<ImageRole> | undefined }> {
-  const body = await readBody(request, options.maxBody, room, jsonLength);
+export async function bodyOf(request: Request, services: Services, jsonLength?: number): Promise<{ readonly body: Uint8Array<ArrayBuffer>; readonly worker: Thread<ImageRole> | undefined }> {
+  const body = await readBody(request, services.options.maxBody, services, jsonLength);
   const small = (jsonLength ?? body.length) <= SMALL_JSON && body.length <= SMALL_BODY;
-  return { body, worker: small ? undefined : leastLoaded(images) };
+  return { body, worker: small ? undefined : leastLoaded(services.images) };
 }
 
 function unknown(expected: string, got: string): BignasError {

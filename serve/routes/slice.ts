@@ -56,7 +56,7 @@ export function sliceRoute(services: Services): Route {
           const options = optionsOf(request, response, query);
           if (query.latency === undefined || query.device !== undefined)
             throw new BignasError('PARAMETER_INVALID', 'Expected `latency` and no `device`: the table in the body is that of your own device. Without a table, ask by GET.', { parameter: 'latency' });
-          const table = readLatencyTable(await readBody(request, TABLE_BYTES, room));
+          const table = readLatencyTable(await readBody(request, TABLE_BYTES, { room, buffers: services.buffers }));
           await answerBundle(services, request, response, askedBundle(servedOf(response), childOf(servedOf(response), query, { table }).child, options, query));
         },
       ],

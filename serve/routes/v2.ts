@@ -68,7 +68,7 @@ function repositoryRoute(services: Services): Route {
       handlers: [
         async function repositoryIndex(request, response) {
           parseQuery(noQuery, request.query);
-          const body = await readBody(request, QUESTION_BYTES, services.room);
+          const body = await readBody(request, QUESTION_BYTES, services);
           const question = body.length === 0 ? {} : parseJson(body, 'nothing, or {"ready": true}');
           if (!isRecord(question) || (question['ready'] !== undefined && typeof question['ready'] !== 'boolean'))
             throw new BignasError('BODY_MALFORMED', `Expected nothing, or {"ready": true}, got ${shown(question)}.`);

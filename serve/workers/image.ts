@@ -40,6 +40,8 @@ export interface PreparedImages {
   readonly files: readonly (string | undefined)[];
   /** That it took, without waiting for its turn. */
   readonly seconds: number;
+  /** The memory of what was sent, back to the asking thread. */
+  readonly spent: readonly ArrayBuffer[];
 }
 
 const { maxImages, maxPixels } = workerData as ImageWorkerData;
@@ -59,7 +61,8 @@ serveRole<ImageRole>({
       left -= pixels;
     }
     const data = normalisedBatch(crops, preprocessing, resolution, 'NCHW') as Float32Array<ArrayBuffer>;
-    return new Transferred({ data, count: images.length, files: images.map(({ file }) => file), seconds: (performance.now() - started) / 1000 }, [data.buffer]);
+    const spent = 'body' in sent ? [sent.body.buffer] : buffersOf(sent);
+    return new Transferred({ data, count: images.length, files: images.map(({ file }) => file), seconds: (performance.now() - started) / 1000, spent }, [data.buffer, ...spent]);
   },
   infer({ body, jsonLength }) {
     const asked = inferRequest(body, jsonLength, { maxImages });

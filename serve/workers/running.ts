@@ -9,7 +9,7 @@ export interface RunWorkerData {
 
 /** One prediction's images, [count, 3, resolution, resolution], and how many classes it wants of each; undefined: every class's probability. */
 export interface ClassifyPart {
-  readonly data: Float32Array;
+  readonly data: Float32Array<ArrayBuffer>;
   readonly count: number;
   readonly top: number | undefined;
 }
@@ -23,7 +23,8 @@ export interface RunRole {
   /** Each part's answer. Parts run together, at most `most` rows at a time. */
   classify: {
     input: { readonly child: number; readonly parts: readonly ClassifyPart[]; readonly most: number };
-    output: { readonly answers: readonly Answer[]; readonly runs: readonly { readonly rows: number; readonly seconds: number }[] };
+    /** `spent`: the memory of the parts, back to the asking thread. */
+    output: { readonly answers: readonly Answer[]; readonly runs: readonly { readonly rows: number; readonly seconds: number }[]; readonly spent: readonly ArrayBuffer[] };
   };
   unload: { input: { readonly child: number }; output: undefined };
 }
@@ -59,7 +60,8 @@ export function runHandlers(load: (model: Uint8Array, asked: AskedChild) => Prom
         const own = logits!.subarray(row * each, (row += count) * each);
         return top === undefined ? { probabilities: softmax(own, count) } : { classes: topClasses(own, count, top) };
       });
-      return new Transferred({ answers, runs }, answers.flatMap((answer) => ('probabilities' in answer ? [answer.probabilities.buffer] : [])));
+      const spent = parts.map(({ data }) => data.buffer);
+      return new Transferred({ answers, runs, spent }, [...spent, ...answers.flatMap((answer) => ('probabilities' in answer ? [answer.probabilities.buffer] : []))]);
     },
     async unload({ child }) {
       const runnable = children.get(child);
