@@ -3,6 +3,7 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { bicubic, fixedCrop, normalisedBatch, preprocessingSchema, type Preprocessing } from '../src/data/preprocess.js';
 import { denseResizeMatrix, resizeImage, resizeMatrix } from '../src/data/resize.js';
+import { key, stream } from '../src/random.js';
 
 const preprocessing = (shorterSide: number, crop: number): Preprocessing => ({
   shorterSide, crop, resize: bicubic, rounding: 'uint8-after-crop', mean: [0.4, 0.5, 0.6], deviation: [0.2, 0.25, 0.3], colour: 'RGB',
@@ -99,6 +100,54 @@ test('a region is the same pixels as the whole, for any number of channels', () 
       assert.deepEqual(part.subarray(y * r.width * channels, (y + 1) * r.width * channels), whole.subarray(at, at + r.width * channels));
     }
   }), { numRuns: 60 });
+});
+
+/** What resizing means, in plain loops: sums across, then down, in double precision from the first tap to the last, each sum kept as a float32. */
+function plainResize(pixels: ArrayLike<number>, height: number, width: number, channels: number, toHeight: number, toWidth: number): Float32Array {
+  const across = resizeMatrix(width, toWidth);
+  const down = resizeMatrix(height, toHeight);
+  const narrow = new Float32Array(height * toWidth * channels);
+  const out = new Float32Array(toHeight * toWidth * channels);
+  for (let y = 0; y < height; y++) for (let x = 0; x < toWidth; x++) for (let c = 0; c < channels; c++) {
+    let sum = 0;
+    for (let k = 0; k < across.taps; k++) sum += across.weights[x * across.taps + k]! * pixels[(y * width + across.start[x]! + k) * channels + c]!;
+    narrow[(y * toWidth + x) * channels + c] = sum;
+  }
+  for (let y = 0; y < toHeight; y++) for (let i = 0; i < toWidth * channels; i++) {
+    let sum = 0;
+    for (let k = 0; k < down.taps; k++) sum += down.weights[y * down.taps + k]! * narrow[(down.start[y]! + k) * toWidth * channels + i]!;
+    out[y * toWidth * channels + i] = sum;
+  }
+  return out;
+}
+
+const bits = (values: Float32Array): Uint32Array => new Uint32Array(values.buffer, values.byteOffset, values.length);
+
+test('resizing, cropping and normalising have the bits of plain loops', () => {
+  const side = fc.oneof(fc.integer({ min: 1, max: 12 }), fc.integer({ min: 1, max: 150 })); // of few taps, of many, of more rows than are held
+  const values = fc.constantFrom('noise', 'edges', 'float32');
+  fc.assert(fc.property(side, side, side, side, fc.integer({ min: 1, max: 5 }), values, fc.integer(), (height, width, toHeight, toWidth, channels, kind, seed) => {
+    const draws = stream(key('plain resize'), seed);
+    const draw = { noise: () => draws.integer(256), edges: () => 255 * draws.integer(2), float32: () => (draws.uniform() - 0.5) * 2 ** draws.integer(60) }[kind];
+    const length = height * width * channels;
+    const pixels = kind === 'float32' ? Float32Array.from({ length }, draw) : Uint8Array.from({ length }, draw);
+    assert.deepEqual(bits(resizeImage(pixels, height, width, channels, toHeight, toWidth)), bits(plainResize(pixels, height, width, channels, toHeight, toWidth)));
+    if (pixels instanceof Float32Array || channels !== 3) return;
+
+    const shorter = Math.min(toHeight, toWidth);
+    const p = preprocessing(shorter, Math.ceil(shorter / 2));
+    const [wholeHeight, wholeWidth] = [height, width].map((from) => Math.round((from * shorter) / Math.min(height, width))) as [number, number];
+    const whole = plainResize(pixels, height, width, 3, wholeHeight, wholeWidth);
+    const [top, left] = [Math.floor((wholeHeight - p.crop) / 2), Math.floor((wholeWidth - p.crop) / 2)];
+    const crop = height === p.crop && width === p.crop ? pixels : Uint8Array.from({ length: p.crop * p.crop * 3 }, (_, i) => {
+      const [y, x] = [Math.floor(i / (p.crop * 3)), i % (p.crop * 3)];
+      return Math.min(255, Math.max(0, Math.floor(whole[((top + y) * wholeWidth + left) * 3 + x]! + 0.5)));
+    });
+    assert.deepEqual(fixedCrop({ pixels, height, width }, p), crop);
+
+    const input = Float32Array.from(plainResize(crop, p.crop, p.crop, 3, toWidth, toWidth), (v, i) => (v / 255 - p.mean[i % 3]!) / p.deviation[i % 3]!);
+    assert.deepEqual(bits(normalisedBatch(crop, p, toWidth, 'NHWC')), bits(input));
+  }), { numRuns: 300 });
 });
 
 test('the crop is the centre of the resized image, rounded and clamped', () => {

@@ -1,6 +1,6 @@
 import type { Stream } from '../random.js';
-import { rounded, type RgbImage } from './preprocess.js';
-import { resizeImage } from './resize.js';
+import type { RgbImage } from './preprocess.js';
+import { resizeToBytes } from './resize.js';
 
 /** A rectangle of an image, in its pixels. */
 interface Rectangle {
@@ -40,5 +40,5 @@ export function randomResizedCrop(image: RgbImage, side: number, draws: Stream):
     const from = ((top + y) * image.width + left) * 3;
     pixels.set(image.pixels.subarray(from, from + width * 3), y * width * 3);
   }
-  return rounded(resizeImage(pixels, height, width, 3, side, side));
+  return resizeToBytes(pixels, height, width, 3, side, side, { top: 0, left: 0, height: side, width: side });
 }

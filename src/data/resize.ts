@@ -1,5 +1,6 @@
-/** Bicubic resizing, the one reference implementation. Pure TypeScript in double precision: every machine computes the same. */
+/** Bicubic resizing, the one reference implementation. Sums in double precision, in one order: every machine computes the same. */
 import { BignasError, shown } from '../errors.js';
+import { BYTES_PER_DOUBLE, kernelArrays, resizeKernel, roundedRow } from './resizeKernel.js';
 
 /** Keys's cubic convolution kernel with a = −0.5; zero from 2 on. */
 function keys(x: number): number {
@@ -86,11 +87,74 @@ export interface Region {
   readonly width: number;
 }
 
+/** Rows held beyond the taps of one output: with fewer, rows are moved more often. */
+const SPARE_ROWS = 32;
+
 /**
- * Resizes `pixels` (height × width × channels) as if to toHeight × toWidth and returns the region of it (the whole by default),
- * region.height × region.width × channels, in the units of the input, unrounded and unclamped. Only the inputs that the region
- * depends on are read.
+ * Resizes `pixels` (height × width × channels) as if to toHeight × toWidth and hands over the rows of the region of it from the top:
+ * each region.width × channels float32 values, in the units of the input, unrounded and unclamped. Only the inputs that the region
+ * depends on are read; they must be finite.
+ * @param take reads the row before it returns, and resizes nothing: all resizes of a thread share the memory that the row lies in
  */
+export function resizeRows(
+  pixels: Uint8Array | Float32Array,
+  height: number,
+  width: number,
+  channels: number,
+  toHeight: number,
+  toWidth: number,
+  region: Region,
+  take: (row: Float64Array<ArrayBuffer>, y: number) => void,
+): void {
+  for (const [name, value] of Object.entries({ height, width, channels, toHeight, toWidth })) checkSize(name, value);
+  if (pixels.length !== height * width * channels) {
+    throw new BignasError('PARAMETER_INVALID', `Expected ${height}×${width}×${channels} values, got ${pixels.length}`);
+  }
+  const whole = region.top === 0 && region.left === 0 && region.height === toHeight && region.width === toWidth;
+  const across = whole ? resizeMatrix(width, toWidth) : matrixRows(width, toWidth, region.left, region.width);
+  const down = whole ? resizeMatrix(height, toHeight) : matrixRows(height, toHeight, region.top, region.height);
+
+  const firstColumn = across.start[0]!; // starts never decrease
+  const columns = across.start[region.width - 1]! + across.taps - firstColumn;
+  const firstRow = down.start[0]!;
+  const rows = down.start[region.height - 1]! + down.taps - firstRow;
+  const held = Math.min(rows, down.taps + SPARE_ROWS);
+  const stride = region.width * channels;
+  const pixelBytes = channels * BYTES_PER_DOUBLE;
+  const rowBytes = stride * BYTES_PER_DOUBLE;
+
+  // The line of pixels, `held` lines resized across, and the row that sums up some of these.
+  const [line, narrow, row, acrossWeights, downWeights, addresses] = kernelArrays(
+    columns * channels, held * stride, stride, across.weights.length, down.weights.length, region.width + 1,
+  );
+  const kernel = resizeKernel();
+  acrossWeights.set(across.weights);
+  downWeights.set(down.weights);
+  const starts = new Int32Array(addresses.buffer, addresses.byteOffset, region.width + 1);
+  for (let x = 0; x < region.width; x++) starts[x] = line.byteOffset + (across.start[x]! - firstColumn) * pixelBytes;
+  const downStart = starts.subarray(region.width);
+
+  let top = firstRow; // `narrow` holds the rows from `top` to before `next`
+  let next = firstRow;
+  for (let y = 0; y < region.height; y++) {
+    const start = down.start[y]!;
+    const end = start + down.taps;
+    if (end > top + held) {
+      narrow.copyWithin(0, (start - top) * stride, (next - top) * stride);
+      top = start;
+    }
+    for (; next < end; next++) {
+      const from = (next * width + firstColumn) * channels;
+      line.set(pixels.subarray(from, from + line.length));
+      kernel.weightedSums(starts.byteOffset, region.width, acrossWeights.byteOffset, across.taps, pixelBytes, channels, narrow.byteOffset + (next - top) * rowBytes);
+    }
+    downStart[0] = narrow.byteOffset + (start - top) * rowBytes;
+    kernel.weightedSums(downStart.byteOffset, 1, downWeights.byteOffset + y * down.taps * BYTES_PER_DOUBLE, down.taps, rowBytes, stride, row.byteOffset);
+    take(row, y);
+  }
+}
+
+/** The same, as an array: region.height × region.width × channels; the region is the whole by default. */
 export function resizeImage(
   pixels: Uint8Array | Float32Array,
   height: number,
@@ -100,73 +164,21 @@ export function resizeImage(
   toWidth: number,
   region: Region = { top: 0, left: 0, height: toHeight, width: toWidth },
 ): Float32Array {
-  for (const [name, value] of Object.entries({ height, width, channels, toHeight, toWidth })) checkSize(name, value);
-  if (pixels.length !== height * width * channels) {
-    throw new BignasError('PARAMETER_INVALID', `Expected ${height}×${width}×${channels} values, got ${pixels.length}`);
-  }
-  const whole = region.top === 0 && region.left === 0 && region.height === toHeight && region.width === toWidth;
-  const across = whole ? resizeMatrix(width, toWidth) : matrixRows(width, toWidth, region.left, region.width);
-  const down = whole ? resizeMatrix(height, toHeight) : matrixRows(height, toHeight, region.top, region.height);
-
-  const firstRow = down.start[0]!; // starts never decrease
-  const rows = down.start[region.height - 1]! + down.taps - firstRow;
-  const narrow = new Float32Array(rows * region.width * channels); // rows × region.width × channels
-  if (channels === 3) resizeAcross3(pixels, width, firstRow, rows, across, narrow);
-  else resizeAcross(pixels, width, channels, firstRow, rows, across, narrow);
-
   const stride = region.width * channels;
-  const out = new Float32Array(region.height * stride);
-  const sum = new Float64Array(stride);
-  for (let y = 0; y < region.height; y++) {
-    sum.fill(0);
-    for (let k = 0; k < down.taps; k++) {
-      const weight = down.weights[y * down.taps + k]!;
-      if (weight === 0) continue;
-      const at = (down.start[y]! + k - firstRow) * stride;
-      for (let x = 0; x < stride; x++) sum[x] = sum[x]! + weight * narrow[at + x]!;
-    }
-    out.set(sum, y * stride);
-  }
+  let out: Float32Array | undefined; // made when the sizes have been checked
+  resizeRows(pixels, height, width, channels, toHeight, toWidth, region, (row, y) => {
+    out ??= new Float32Array(region.height * stride);
+    out.set(row, y * stride);
+  });
+  return out!;
+}
+
+/** The region of a resized image, region.height × region.width × channels, rounded (halves up) and clamped to 0 … 255. */
+export function resizeToBytes(
+  pixels: Uint8Array | Float32Array, height: number, width: number, channels: number, toHeight: number, toWidth: number, region: Region,
+): Uint8Array {
+  const stride = region.width * channels;
+  const out = new Uint8Array(region.height * stride);
+  resizeRows(pixels, height, width, channels, toHeight, toWidth, region, (row, y) => out.set(roundedRow(row), y * stride));
   return out;
-}
-
-function resizeAcross(
-  pixels: Uint8Array | Float32Array, width: number, channels: number,
-  firstRow: number, rows: number, { start, weights, taps }: ResizeMatrix, out: Float32Array,
-): void {
-  let to = 0;
-  for (let y = firstRow; y < firstRow + rows; y++) {
-    for (let x = 0; x < start.length; x++) {
-      for (let c = 0; c < channels; c++) {
-        let sum = 0;
-        let at = (y * width + start[x]!) * channels + c;
-        for (let k = x * taps; k < (x + 1) * taps; k++, at += channels) sum += weights[k]! * pixels[at]!;
-        out[to++] = sum;
-      }
-    }
-  }
-}
-
-/** The same for three channels, which a photo of 12 megapixels spends its time in. */
-function resizeAcross3(
-  pixels: Uint8Array | Float32Array, width: number,
-  firstRow: number, rows: number, { start, weights, taps }: ResizeMatrix, out: Float32Array,
-): void {
-  let to = 0;
-  for (let y = firstRow; y < firstRow + rows; y++) {
-    for (let x = 0; x < start.length; x++) {
-      let red = 0, green = 0, blue = 0;
-      let at = (y * width + start[x]!) * 3;
-      for (let k = x * taps, end = k + taps; k < end; k++, at += 3) {
-        const weight = weights[k]!;
-        red += weight * pixels[at]!;
-        green += weight * pixels[at + 1]!;
-        blue += weight * pixels[at + 2]!;
-      }
-      out[to] = red;
-      out[to + 1] = green;
-      out[to + 2] = blue;
-      to += 3;
-    }
-  }
 }
