@@ -137,8 +137,10 @@ export class Predictions {
       return { ...images, files: [], seconds: 0, spent: [] };
     }
     const { preprocessing } = served.checkpoint.manifest;
-    const transfer = 'body' in input.sent ? [input.sent.body.buffer] : buffersOf(input.sent);
-    const prepared = await leastLoaded(this.images).call('prepare', { sent: input.sent, resolution, preprocessing }, { transfer, signal });
+    const { sent } = input;
+    const [count, sentMemory] = 'body' in sent ? [1, [sent.body.buffer]] : [sent.images.length, buffersOf(sent)];
+    const memory = this.buffers.take(count * 3 * resolution ** 2 * Float32Array.BYTES_PER_ELEMENT);
+    const prepared = await leastLoaded(this.images).call('prepare', { sent, resolution, preprocessing, memory }, { transfer: [...sentMemory, memory], signal });
     this.buffers.give(prepared.spent);
     return prepared;
   }

@@ -19,8 +19,9 @@ export interface ImageWorkerData {
 export type SentImages = { readonly body: Uint8Array<ArrayBuffer>; readonly contentType: string | undefined } | { readonly images: readonly Uint8Array<ArrayBuffer>[] };
 
 export interface ImageRole {
+  /** @param memory where the result goes, if there is room for it */
   prepare: {
-    input: { readonly sent: SentImages; readonly resolution: number; readonly preprocessing: Preprocessing };
+    input: { readonly sent: SentImages; readonly resolution: number; readonly preprocessing: Preprocessing; readonly memory: ArrayBuffer };
     output: PreparedImages;
   };
   infer: { input: LargeRequest & { readonly jsonLength: number | undefined }; output: InferAsked };
@@ -40,14 +41,14 @@ export interface PreparedImages {
   readonly files: readonly (string | undefined)[];
   /** That it took, without waiting for its turn. */
   readonly seconds: number;
-  /** The memory of what was sent, back to the asking thread. */
+  /** Memory that nobody needs any more, back to the asking thread: of what was sent, above all. */
   readonly spent: readonly ArrayBuffer[];
 }
 
 const { maxImages, maxPixels } = workerData as ImageWorkerData;
 
 serveRole<ImageRole>({
-  async prepare({ sent, resolution, preprocessing }) {
+  async prepare({ sent, resolution, preprocessing, memory }) {
     const started = performance.now();
     const images = 'images' in sent ? sent.images.map((bytes): SentImage => ({ bytes, file: undefined })) : await imagesOf(sent.body, sent.contentType, { maxImages });
     if (images.length > maxImages) throw tooManyImages(maxImages, images.length);
@@ -60,8 +61,8 @@ serveRole<ImageRole>({
       crops.set(crop, i * size);
       left -= pixels;
     }
-    const data = normalisedBatch(crops, preprocessing, resolution, 'NCHW') as Float32Array<ArrayBuffer>;
-    const spent = 'body' in sent ? [sent.body.buffer] : buffersOf(sent);
+    const data = normalisedBatch(crops, preprocessing, resolution, 'NCHW', memory);
+    const spent = [...('body' in sent ? [sent.body.buffer] : buffersOf(sent)), ...(data.buffer === memory ? [] : [memory])];
     return new Transferred({ data, count: images.length, files: images.map(({ file }) => file), seconds: (performance.now() - started) / 1000, spent }, [data.buffer, ...spent]);
   },
   infer({ body, jsonLength }) {

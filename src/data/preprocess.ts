@@ -75,11 +75,12 @@ const LOW_255TH = (1 - HIGH_255TH * 255) / 255;
 /**
  * A network's input from crops (N × crop × crop × 3, uint8): each resized to resolution × resolution without rounding or clamping
  * (left alone when it has that size), then (x / 255 − mean) / deviation.
+ * @param memory where the result goes, if there is room for it
  * @returns N × resolution × resolution × 3 for NHWC, N × 3 × resolution × resolution for NCHW.
  */
 export function normalisedBatch(
-  crops: Uint8Array, p: Preprocessing, resolution: number, layout: 'NHWC' | 'NCHW',
-): Float32Array {
+  crops: Uint8Array, p: Preprocessing, resolution: number, layout: 'NHWC' | 'NCHW', memory = new ArrayBuffer(0),
+): Float32Array<ArrayBuffer> {
   checkSize('resolution', resolution);
   const cropLength = p.crop * p.crop * 3;
   const count = crops.length / cropLength;
@@ -88,7 +89,8 @@ export function normalisedBatch(
   }
   const area = resolution * resolution;
   const [pixelStride, channelStride] = layout === 'NHWC' ? [3, 1] : [1, area];
-  const batch = new Float32Array(count * area * 3);
+  const length = count * area * 3;
+  const batch = memory.byteLength < length * Float32Array.BYTES_PER_ELEMENT ? new Float32Array(length) : new Float32Array(memory, 0, length);
   const whole = { top: 0, left: 0, height: resolution, width: resolution };
   for (let n = 0; n < count; n++) {
     const crop = crops.subarray(n * cropLength, (n + 1) * cropLength);
