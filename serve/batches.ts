@@ -27,6 +27,9 @@ export interface BatchObserver {
   waiting(change: 1 | -1): void;
 }
 
+/** Seconds that a run of one image takes, at least, where lanes are worth it: of shorter ones many together in one batch have less to do on the way there and back. */
+const LEAST_FOR_LANES = 0.004;
+
 /** Milliseconds after which a prediction without a deadline comes before those with one that are due later. */
 const patience = 1000;
 
@@ -73,7 +76,7 @@ interface Prediction {
  * first. So a lone client never waits for others, and many clients fill batches by themselves: nobody waits longer for company than the batch under way takes. A batch is as large as gains
  * throughput, by what the child's runs took, and never larger than the child allows.
  *
- * Where several predictions of a child wait that the lanes have, each lane takes a batch as soon as it is free. The worker and its lanes never run at one time.
+ * Where several predictions of a child wait that takes long enough and that the lanes have, each lane takes a batch as soon as it is free. The worker and its lanes never run at one time.
  */
 export class Batches {
   #waiting: Prediction[] = [];
@@ -164,7 +167,8 @@ export class Batches {
     if (!first) return false;
     const { child } = first;
     const alike = [first, ...this.#waiting.filter((other) => other !== first && other.child.number === child.number)];
-    const release = this.#inLanes || alike.length > 1 ? child.holdLanes() : undefined;
+    const worthwhile = (this.#timesOf(child.number).alone.seconds(1) ?? 0) >= LEAST_FOR_LANES;
+    const release = worthwhile && (this.#inLanes || alike.length > 1) ? child.holdLanes() : undefined;
     if (this.#inLanes && !release) return false; // it needs all threads, and is next
     const free = release ? lanes.filter((lane) => !this.#running.has(lane)) : [worker];
     if (free.length === 0) {

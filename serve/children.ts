@@ -28,6 +28,8 @@ export interface ChildrenOptions {
   /** Images that run together, at most. */
   readonly maxBatch: number;
   readonly batchObserver: BatchObserver;
+  /** The lanes could not be given a child. */
+  readonly onLanesLack: (description: ChildDescription, error: unknown) => void;
   /** Where the images' memory goes in the end. */
   readonly buffers: Buffers;
 }
@@ -192,12 +194,12 @@ export class Children {
     };
     // Where it fails, the child goes on as it was.
     this.#cache.use(key, load, () => Promise.resolve()).catch((error: unknown) => {
-      this.#options.observer.error(error);
+      this.#options.onLanesLack(description, error);
     });
     return undefined;
   }
 
-  /** Loads a child into workers, all or none. @param model moved to the last of them */
+  /** Loads a child into workers, all or none. @param model moved to the first of them */
   async #loadInto(workers: readonly Thread<RunRole>[], number: number, description: ChildDescription, model: Uint8Array<ArrayBuffer>, asked: AskedChild): Promise<InWorkers> {
     const loaded = workers.map((worker) => ({ worker, generation: worker.generation }));
     const dispose = async (): Promise<void> => {
@@ -205,7 +207,9 @@ export class Children {
       await Promise.all(loaded.filter(({ worker, generation }) => worker.generation === generation).map(({ worker }) => worker.call('unload', { child: number })));
     };
     const bytes = workers.length * sessionBytes(description, model.byteLength);
-    const results = await Promise.allSettled(workers.map((worker, i) => worker.call('load', { child: number, model, asked }, { transfer: i === workers.length - 1 ? [model.buffer] : [] })));
+    // Each its own, before the first is sent: a worker that is busy gets it later.
+    const models = workers.map((_, i) => (i === 0 ? model : model.slice()));
+    const results = await Promise.allSettled(workers.map((worker, i) => worker.call('load', { child: number, model: models[i]!, asked }, { transfer: [models[i]!.buffer] })));
     const failed = results.find((result) => result.status === 'rejected');
     if (failed) {
       await dispose();

@@ -10,6 +10,7 @@ import { BignasError } from '../src/errors.js';
 import { Admission } from './admission.js';
 import { bundleFolder } from './bundleFolder.js';
 import { Bundles } from './bundles.js';
+import type { ChildDescription } from '../src/bundle/child.js';
 import type { RunGroup } from './batches.js';
 import { Children } from './children.js';
 import { Metrics } from './metrics.js';
@@ -76,6 +77,8 @@ export interface Services {
   readonly images: readonly Thread<ImageRole>[];
   readonly build: Thread<BuildRole>;
   readonly run: readonly Thread<RunRole>[];
+  /** Of all run workers. */
+  readonly lanes: readonly Thread<RunRole>[];
   readonly admission: Admission;
   readonly metrics: Metrics;
   readonly logger: Logger;
@@ -149,11 +152,12 @@ export async function startServices(opened: Checkpoint, path: string, options: S
   });
   const build: Thread<BuildRole> = tensorflow ?? start<BuildRole>('build', buildData);
   const startRunners = (count: number, each: number): Thread<RunRole>[] => Array.from({ length: count }, () => startRun<RunRole>('run', () => ({ threads: each }) satisfies RunWorkerData));
-  const lanes = threads === 1 ? 0 : Math.min(threads, MOST_LANES);
+  const laneCount = threads === 1 ? 0 : Math.min(threads, MOST_LANES);
   const groups: RunGroup[] = tensorflow
     ? [{ worker: tensorflow, lanes: [] }]
-    : Array.from({ length: workers }, () => ({ worker: startRunners(1, threads)[0]!, lanes: startRunners(lanes, Math.floor(threads / lanes)) }));
+    : Array.from({ length: workers }, () => ({ worker: startRunners(1, threads)[0]!, lanes: startRunners(laneCount, Math.floor(threads / laneCount)) }));
   const run = groups.map(({ worker }) => worker);
+  const lanes = groups.flatMap((group) => group.lanes);
 
   const onBuilt = (of: Served, id: string, { build: seconds, calibration, source, warnings }: BuildReport): void => {
     metrics.buildSeconds.observe(seconds);
@@ -166,11 +170,14 @@ export async function startServices(opened: Checkpoint, path: string, options: S
     metrics.cacheObserver(cache, (error) => {
       logger.error({ err: error, cache }, 'a cached value could not be disposed of');
     });
+  const onLanesLack = ({ architecture }: ChildDescription, err: unknown): void => {
+    logger.warn({ err, architecture }, 'the lanes lack a child that many ask for');
+  };
   const buffers = new Buffers(UNUSED_BYTES);
-  const children = new Children({ build, run: groups, maxBytes, observer: observer('children'), onBuilt, maxBatch, batchObserver: metrics.batchObserver, buffers });
+  const children = new Children({ build, run: groups, maxBytes, observer: observer('children'), onBuilt, maxBatch, batchObserver: metrics.batchObserver, buffers, onLanesLack });
   const maker = `${packageVersion()}-${tensorflow ? 'tensorflow' : 'onnx'}-${calibrationVersion}`;
   const bundles = await Bundles.open({ build, folder, maxBytes: cacheBytes, maker, observer: observer('bundles'), onBuilt });
-  const all = [...new Set<Thread<ImageRole> | Thread<BuildRole> | Thread<RunRole>>([...images, build, ...run, ...groups.flatMap(({ lanes }) => lanes)])];
+  const all = [...new Set<Thread<ImageRole> | Thread<BuildRole> | Thread<RunRole>>([...images, build, ...run, ...lanes])];
   const close = async (): Promise<void> => {
     await Promise.all(all.map((thread) => thread.close()));
     if (options.cacheFolder === undefined) await rm(folder, { recursive: true, force: true });
@@ -188,7 +195,7 @@ export async function startServices(opened: Checkpoint, path: string, options: S
   const reloader = new Reloader({ inService, build, children, retire, metrics, logger, options }, path);
   const predictions = new Predictions(children, images, buffers, admission, metrics);
   const room = new BodyRoom(options.queue * options.maxBody);
-  return { inService, reloader, children, bundles, predictions, maxImages, room, buffers, images, build, run, admission, metrics, logger, options, draining: false, close };
+  return { inService, reloader, children, bundles, predictions, maxImages, room, buffers, images, build, run, lanes, admission, metrics, logger, options, draining: false, close };
 }
 
 /**

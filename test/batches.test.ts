@@ -141,12 +141,14 @@ describe('lanes run batches of one child side by side', () => {
     return { alone: alone!, lanes, held, batches: new Batches({ worker: alone!.thread, lanes: lanes.map(({ thread }) => thread) }, observer, buffers), shared: { ...child(1), holdLanes } };
   };
 
+  const long = (): number => 0.01; // short runs are not worth lanes
+
   test('a lone prediction has all threads; several are shared out to the lanes, each of which takes more as soon as it is free', async () => {
     const { alone, lanes, held, batches, shared } = lanesOf(2);
     const first = batches.classify(shared, images(0), 1, never);
     const all = [1, 2, 3, 4, 5].map((value) => batches.classify(shared, images(value), 1, never));
     assert.deepEqual([alone.asked.length, lanes[0]!.asked.length, held.now], [1, 0, 0], 'nothing runs beside the worker');
-    alone.asked[0]!.answer();
+    alone.asked[0]!.answer(long);
     await first;
     await turn();
     assert.deepEqual(lanes.map(({ asked }) => rowsOf(asked[0]!)), [[1, 2, 3], [4, 5]]);
@@ -168,9 +170,13 @@ describe('lanes run batches of one child side by side', () => {
 
   test('a child that the lanes lack waits until they are done, and those due later wait behind it', async () => {
     const { alone, lanes, batches, shared } = lanesOf(2);
+    const before = batches.classify(shared, images(9), 1, never);
+    alone.asked.shift()!.answer(long);
+    await before;
+    await turn();
     const first = batches.classify(child(2), images(0), 1, never);
     const early = [batches.classify(shared, images(1), 1, never), batches.classify(shared, images(2), 1, never)];
-    alone.asked[0]!.answer();
+    alone.asked[0]!.answer(long);
     await first;
     await turn();
     const other = batches.classify(child(2), images(3), 1, never);
