@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http';
 import { BignasError, shown } from '../src/errors.js';
-import { free } from '../src/memory.js';
+import { freeAtOnce } from '../src/memory.js';
 import type { Buffers } from './buffers.js';
 
 /** Bytes of the bodies that are being read, all together. A body counts with what has come of it: a slow one takes no one's room. */
@@ -109,7 +109,7 @@ class GrowingBody {
     new Uint8Array(this.#memory, needed - chunk.length).set(chunk);
     this.length += chunk.length;
     // Node gives each chunk memory of its own.
-    if (chunk.length === chunk.buffer.byteLength) free(chunk.buffer);
+    if (chunk.length === chunk.buffer.byteLength) freeAtOnce(chunk);
   }
 
   drop(): void {

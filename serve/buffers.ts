@@ -1,4 +1,4 @@
-import { free } from '../src/memory.js';
+import { freeAtOnce } from '../src/memory.js';
 
 /** Bytes below which memory is not worth keeping: the collector of young objects takes it. */
 export const SMALL = 64 * 2 ** 10;
@@ -36,7 +36,7 @@ export class Buffers {
       const { byteLength } = buffer;
       if (byteLength < SMALL) continue;
       if (byteLength > this.maxBytes) {
-        free(buffer);
+        freeAtOnce(buffer);
         continue;
       }
       this.#unused.push(buffer);
@@ -45,7 +45,7 @@ export class Buffers {
       while (this.#bytes > this.maxBytes) {
         const oldest = this.#unused.shift()!;
         this.#bytes -= oldest.byteLength;
-        free(oldest);
+        freeAtOnce(oldest);
       }
     }
   }

@@ -13,6 +13,7 @@ import { Bundles } from './bundles.js';
 import type { ChildDescription } from '../src/bundle/child.js';
 import type { RunGroup } from './batches.js';
 import { Children } from './children.js';
+import { memoryParts } from './memory.js';
 import { Metrics } from './metrics.js';
 import type { SecurityOptions } from './middleware/security.js';
 import { Predictions } from './predictions.js';
@@ -39,7 +40,7 @@ export interface ServiceOptions {
   readonly threads: number;
   /** Run workers, at least 1. A child lives in one of them. */
   readonly workers: number;
-  /** Bytes of children in memory, and again of bundles on disk. */
+  /** Bytes by which the server grows at most (`memoryParts`), and again of bundles on disk. */
   readonly cacheBytes: number;
   /** Bytes of a request's body. */
   readonly maxBody: number;
@@ -91,8 +92,6 @@ export interface Services {
 
 /** Bytes of batch-norm statistics that the build worker keeps in memory: some hundred large children. */
 const STATISTICS_BYTES = 64 * 2 ** 20;
-/** Part of the memory for children that what they share, where they begin alike, has while they are calibrated. */
-const PREFIX_PART = 1 / 4;
 /** Lanes of a run worker: each has a part of its threads, and of each child that many ask for a copy. */
 const MOST_LANES = 4;
 /** Bytes of memory for bodies and network inputs that is kept while nobody uses it. */
@@ -132,14 +131,16 @@ export async function startServices(opened: Checkpoint, path: string, options: S
     return thread;
   };
   const { threads, workers, cacheBytes, maxImages = 32, maxPixels = 50_000_000, maxBatch = 16, cacheFolder } = options;
-  const maxBytes = Math.ceil((1 - PREFIX_PART) * cacheBytes);
+  const parts = memoryParts(cacheBytes, opened);
+  if (cacheBytes < parts.needed)
+    logger.warn({ cacheBytes, calibration: parts.calibration, needed: parts.needed }, 'memory will go beyond --cache-bytes: the calibration of the largest child takes so many bytes for a moment, and from so many needed the bound holds');
   const images = Array.from({ length: imageWorkers() }, () => start<ImageRole>('image', () => ({ maxImages, maxPixels }) satisfies ImageWorkerData));
   const buildData = (): BuildWorkerData => ({
     checkpoints: inService.all.map(({ serial, checkpoint }) => ({ serial, checkpoint: sendCheckpoint(checkpoint) })),
     threads,
     folder,
     statisticsBytes: STATISTICS_BYTES,
-    prefixBytes: Math.ceil(PREFIX_PART * cacheBytes),
+    prefixBytes: parts.prefixes,
     statisticsFolder: cacheFolder === undefined ? undefined : { path: join(cacheFolder, 'statistics'), maxBytes: cacheBytes },
   });
   const startRun = <M extends Role<M> & RunRole>(role: string, data: () => unknown): Thread<M> =>
@@ -174,7 +175,7 @@ export async function startServices(opened: Checkpoint, path: string, options: S
     logger.warn({ err, architecture }, 'the lanes lack a child that many ask for');
   };
   const buffers = new Buffers(UNUSED_BYTES);
-  const children = new Children({ build, run: groups, maxBytes, observer: observer('children'), onBuilt, maxBatch, batchObserver: metrics.batchObserver, buffers, onLanesLack });
+  const children = new Children({ build, run: groups, maxBytes: parts.children, observer: observer('children'), onBuilt, maxBatch, batchObserver: metrics.batchObserver, buffers, onLanesLack });
   const maker = `${packageVersion()}-${tensorflow ? 'tensorflow' : 'onnx'}-${calibrationVersion}`;
   const bundles = await Bundles.open({ build, folder, maxBytes: cacheBytes, maker, observer: observer('bundles'), onBuilt });
   const all = [...new Set<Thread<ImageRole> | Thread<BuildRole> | Thread<RunRole>>([...images, build, ...run, ...lanes])];
@@ -188,7 +189,7 @@ export async function startServices(opened: Checkpoint, path: string, options: S
     await close();
     throw error;
   }
-  if (options.warm) void warmFamily(inService.current, children, maxBytes, logger);
+  if (options.warm) void warmFamily(inService.current, children, parts.children, logger);
   const admission = new Admission(options.queue, (count) => {
     metrics.requestsInFlight.set(count);
   });

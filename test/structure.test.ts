@@ -16,7 +16,7 @@ function sourceRoot(): string {
 
 /** The rooms from the bottom up (design.md, "Layout"): a file imports from its own room and from lower levels, never from a neighbour. */
 const levels: readonly (readonly string[])[] = [
-  ['src/errors.ts', 'src/random.ts', 'src/processes.ts', 'src/memory.ts'],
+  ['src/errors.ts', 'src/memory.ts', 'src/random.ts', 'src/processes.ts'],
   ['src/files', 'src/encoding'],
   ['src/space', 'src/data', 'src/plot'],
   ['src/graph'],

@@ -65,7 +65,7 @@ async function oneChild(): Promise<unknown> {
   while (!near()) seed++;
   const architecture = sampleArchitecture(imagenet, [600, seed]);
   const [arch, { resolution }] = [formatArchitecture(architecture), architecture];
-  const ours = await bignas(['--checkpoint', path, '--threads', threads, '--no-warm', '--queue', '1024']);
+  const ours = await bignas(['--checkpoint', path, '--threads', threads, '--no-warm', '--queue', '1024', '--cache-bytes', '1GiB']);
   const model = join(folder, 'model.onnx');
   const client = new BignasClient(ours.url);
   await writeFile(model, unzipSync(new Uint8Array(await new Response((await client.slice({ arch }))!.body).arrayBuffer()))['model.onnx']!);

@@ -132,10 +132,3 @@ export const TENSORFLOW_ENVIRONMENT = {
   MALLOC_TOP_PAD_: '268435456',
   TF_CPP_MIN_LOG_LEVEL: '2',
 };
-
-/** glibc keeps what one run frees for the next one, whichever child that is of, instead of asking the kernel anew: batches half as fast again. */
-export const SERVER_ENVIRONMENT = {
-  MALLOC_ARENA_MAX: '1',
-  MALLOC_MMAP_MAX_: '0',
-  MALLOC_TRIM_THRESHOLD_: '134217728',
-};

@@ -1,9 +1,16 @@
 /** The run worker: children that are ready to answer, and their predictions. */
 import { workerData } from 'node:worker_threads';
+import { freeAtOnce } from '../../src/memory.js';
 import { loadModel } from '../../src/onnx/engine.js';
 import { serveRole } from './protocol.js';
 import { runHandlers, type RunRole, type RunWorkerData } from './running.js';
 
 const { threads } = workerData as RunWorkerData;
 
-serveRole<RunRole>(runHandlers((model) => loadModel(model, threads)));
+serveRole<RunRole>(
+  runHandlers(async (model) => {
+    const child = await loadModel(model, threads);
+    freeAtOnce(model); // the session has what it needs of it
+    return child;
+  }),
+);

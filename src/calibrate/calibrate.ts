@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { setImmediate as letEventsIn } from 'node:timers/promises';
 import type { CalibrationCrops } from '../checkpoint/checkpoint.js';
 import { normalisedBatch, type Preprocessing } from '../data/preprocess.js';
+import { freeAtOnce } from '../memory.js';
 import type { Batch, Engine } from '../graph/engine.js';
 import { batchNorms, type Graph } from '../graph/graph.js';
 import { pooledStatistics, type Statistics } from '../graph/statistics.js';
@@ -74,15 +75,18 @@ export async function calibrateOn(
       // What is known of this batch: the output of the deepest segment, and all statistics up to it.
       const known = prefixes ? deepest(segments.length - 1, (segment) => prefixes.store.get(keyOf(segment))) : undefined;
       let { output, statistics } = known?.prefix ?? { output: batch.data, statistics: new Map() as Statistics };
+      /** Whether nobody else has the output: neither the store nor whoever made the batch. */
+      let ours = false;
       for (let i = known ? known.segment + 1 : 0; i < segments.length; i++) {
         await letEventsIn();
         signal?.throwIfAborted();
         const segment = await open[i]!.value();
         const ran = await segment.run({ data: output, count: batch.count });
+        if (ours) freeAtOnce(output);
         statistics = new Map([...statistics, ...ran.statistics]);
         if (!ran.output) break; // the last one
         output = ran.output;
-        prefixes?.store.set(keyOf(i), { output, statistics });
+        ours = !prefixes?.store.set(keyOf(i), { output, statistics });
       }
       parts.push({ size: batch.count, statistics });
       if (parts.length >= LEAST_BATCHES && standardError(parts) <= tolerance) return result();
@@ -95,13 +99,17 @@ export async function calibrateOn(
   return result();
 }
 
-/** The crops as a child of a resolution takes them, batch by batch. */
+/** The crops as a child of a resolution takes them, batch by batch. Each is there until the next one is asked for. */
 export function* batches({ crops, preprocessing, batch }: CalibrationSource, resolution: number): Generator<Batch> {
   const size = preprocessing.crop ** 2 * 3;
   for (let from = 0; from < crops.count; from += batch) {
     const to = Math.min(from + batch, crops.count);
     const data = normalisedBatch(crops.crops.subarray(from * size, to * size), preprocessing, resolution, 'NCHW');
-    yield { data, count: to - from };
+    try {
+      yield { data, count: to - from };
+    } finally {
+      freeAtOnce(data);
+    }
   }
 }
 

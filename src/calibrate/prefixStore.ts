@@ -1,4 +1,5 @@
 import { LRUCache } from 'lru-cache';
+import { freeAtOnce } from '../memory.js';
 import type { Statistics } from '../graph/statistics.js';
 
 /** What calibrating one batch up to a segment's end came to. */
@@ -12,7 +13,10 @@ export interface Prefix {
 /** Bytes of a map's entry and its key, beside its arrays. */
 const ENTRY_BYTES = 1024;
 
-/** Prefixes of children that were calibrated, bounded in bytes: those not used for the longest time go first. */
+/**
+ * Prefixes of children that were calibrated, bounded in bytes: those not used for the longest time go first. What goes is freed at once, so one that was found is good until the next one is set: children
+ * that share a store are calibrated one after another.
+ */
 export class PrefixStore {
   readonly #lru: LRUCache<string, Prefix>;
   #hits = 0;
@@ -20,6 +24,7 @@ export class PrefixStore {
   constructor(maxBytes: number) {
     this.#lru = new LRUCache({
       maxSize: maxBytes,
+      dispose: ({ output }) => freeAtOnce(output),
       sizeCalculation: ({ output, statistics }) => ENTRY_BYTES + output.byteLength + [...statistics.values()].reduce((sum, { mean, variance }) => sum + mean.byteLength + variance.byteLength, 0),
     });
   }
@@ -39,7 +44,8 @@ export class PrefixStore {
     return prefix;
   }
 
-  set(key: string, prefix: Prefix): void {
-    this.#lru.set(key, prefix);
+  /** @returns whether it has room; the store owns the output then */
+  set(key: string, prefix: Prefix): boolean {
+    return this.#lru.set(key, prefix).has(key);
   }
 }

@@ -1,6 +1,7 @@
 import { LOGITS } from '../graph/modelNames.js';
 import { availableParallelism } from 'node:os';
 import { InferenceSession, Tensor } from 'onnxruntime-node';
+import { freeAtOnce } from '../memory.js';
 import type { Batch, Engine, Runnable } from '../graph/engine.js';
 import { batchNorms } from '../graph/graph.js';
 import type { ChannelStatistics } from '../graph/statistics.js';
@@ -25,7 +26,9 @@ export function onnxEngine({ threads = availableParallelism() }: OnnxOptions = {
     },
 
     async calibrationSegment(segment, weights, { last }) {
-      const session = await createSession(calibrationModel(segment, weights, { last }), threads);
+      const model = calibrationModel(segment, weights, { last });
+      const session = await createSession(model, threads, { lean: true });
+      freeAtOnce(model);
       return {
         async run(batch) {
           const outputs = await session.run(feed(session, batch));
@@ -33,7 +36,7 @@ export function onnxEngine({ threads = availableParallelism() }: OnnxOptions = {
             name,
             { mean: values(outputs, meanOf(name)), variance: values(outputs, varianceOf(name)) },
           ]);
-          return { output: last ? undefined : values(outputs, OUTPUT), statistics: new Map(statistics) };
+          return { output: last ? undefined : view(outputs, OUTPUT), statistics: new Map(statistics) };
         },
         dispose: () => session.release(),
       };
@@ -57,15 +60,16 @@ export async function loadModel(bytes: Uint8Array, threads = availableParallelis
 
 /**
  * No session keeps memory of its own between runs (an arena): a child near 650 MFLOPs would hold 650 MB for good after one batch of 32, against 20, and many sessions live side by side. glibc keeps it for all of
- * them instead (SERVER_ENVIRONMENT in cli/setup/process.mjs).
+ * them instead (SERVER_ENVIRONMENT in cli/setup/serverMemory.mjs).
  * @param spinning whether threads that wait within a run do so without sleeping, which makes runs on few cores up to twice as fast; between runs they always sleep. It takes the processor from
  * others that run meanwhile, so it is for what a client waits for
+ * @param lean whether a run takes memory for each activation by itself and gives it back when it has been read. Else, from the second run on, all lie in one block, which is larger than what lives at a time
  * @param profile beginning of the path of a file that gets the times of all nodes, when the session ends its profiling
  */
 export function createSession(
   bytes: Uint8Array,
   threads: number,
-  { spinning = false, profile }: { readonly spinning?: boolean; readonly profile?: string } = {},
+  { spinning = false, lean = false, profile }: { readonly spinning?: boolean; readonly lean?: boolean; readonly profile?: string } = {},
 ): Promise<InferenceSession> {
   return InferenceSession.create(unshared(bytes), {
     executionProviders: ['cpu'],
@@ -74,6 +78,7 @@ export function createSession(
     intraOpNumThreads: threads,
     interOpNumThreads: 1,
     enableCpuMemArena: false,
+    enableMemPattern: !lean,
     extra: { session: { intra_op: { allow_spinning: spinning ? '1' : '0' }, force_spinning_stop: '1' } },
     ...(profile !== undefined && { enableProfiling: true, profileFilePrefix: profile }),
   });

@@ -30,7 +30,7 @@ export async function activationRanges(
   batches: Iterable<Batch>,
   { threads = 1, signal }: RangeOptions = {},
 ): Promise<ActivationRanges> {
-  const session = await createSession(observedModel(graph, weights, statistics), threads);
+  const session = await createSession(observedModel(graph, weights, statistics), threads, { lean: true });
   const histograms = new Map([INPUT, ...session.outputNames].map((name) => [name, new Histogram()]));
   let count = 0;
   try {

@@ -1,0 +1,36 @@
+import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
+import { calibrationBytes } from '../src/cost/memory.js';
+import { buildGraph } from '../src/graph/buildGraph.js';
+import { biggest } from '../src/space/architecture.js';
+
+/** What a busy server has more than an idle one, whatever it keeps: libraries' code, the workers' heaps, predictions, what glibc does not return. */
+const BUSY_BYTES = 64 * 2 ** 20;
+/** Resident bytes over those that are kept: what is kept lies between holes that calibrations and children left. */
+const HOLES = 1.6;
+/** Part of what is kept that children share, where they begin alike, while they are calibrated. */
+const PREFIX_PART = 1 / 4;
+/** Part of --cache-bytes that is kept at least, where the rest leaves too little. */
+const LEAST_KEPT = 1 / 4;
+
+/** How --cache-bytes is shared out: with all of it taken, a server is larger than an idle one by no more. */
+export interface MemoryParts {
+  readonly children: number;
+  readonly prefixes: number;
+  /** What the calibration of the space's largest child takes, at most. */
+  readonly calibration: number;
+  /** Bytes from which on the bound holds; fewer are exceeded by what is missing. */
+  readonly needed: number;
+}
+
+export function memoryParts(cacheBytes: number, { manifest: { space, calibration } }: Pick<Checkpoint, 'manifest'>): MemoryParts {
+  const largest = buildGraph(space, { ...biggest(space), resolution: Math.max(...space.resolutions) });
+  const taken = calibrationBytes(largest, Math.min(calibration.batch, calibration.images));
+  const fixed = taken + BUSY_BYTES;
+  const kept = Math.max(LEAST_KEPT * cacheBytes, (cacheBytes - fixed) / HOLES);
+  return {
+    children: Math.ceil((1 - PREFIX_PART) * kept),
+    prefixes: Math.ceil(PREFIX_PART * kept),
+    calibration: taken,
+    needed: Math.ceil(fixed / (1 - HOLES * LEAST_KEPT)),
+  };
+}
