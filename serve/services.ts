@@ -11,7 +11,7 @@ import { Admission } from './admission.js';
 import { bundleFolder } from './bundleFolder.js';
 import { Bundles } from './bundles.js';
 import { Children } from './children.js';
-import { memoryParts } from './memory.js';
+import { memoryParts, STATISTICS_BYTES } from './memory.js';
 import { Metrics } from './metrics.js';
 import type { SecurityOptions } from './middleware/security.js';
 import { Predictions } from './predictions.js';
@@ -84,8 +84,6 @@ export interface Services {
   readonly close: () => Promise<void>;
 }
 
-/** Bytes of batch-norm statistics that the build worker keeps in memory: some hundred large children. */
-const STATISTICS_BYTES = 64 * 2 ** 20;
 
 /**
  * Starts the workers. Resolves when all are ready.
