@@ -31,7 +31,7 @@ RUN node cli/setup/engine.mjs "--${TENSORFLOW}" && npm prune --omit=dev
 FROM node:20-slim AS base
 # What glibc keeps of the memory that runs free, as `npm start` has it (cli/setup/serverMemory.mjs). For images of more than 64 pixels, add MALLOC_MMAP_MAX_=0.
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=8080 BIGNAS_CACHE_FOLDER=/cache \
-    MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=4194304 MALLOC_TRIM_THRESHOLD_=33554432
+    MALLOC_ARENA_MAX=1 MALLOC_MMAP_THRESHOLD_=2097152 MALLOC_TRIM_THRESHOLD_=33554432
 WORKDIR /bignas
 RUN mkdir /cache && chown node:node /cache
 COPY package.json LICENSE ./

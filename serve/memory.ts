@@ -5,12 +5,14 @@ import { biggest } from '../src/space/architecture.js';
 
 /** What a busy server has more than an idle one, whatever it keeps: libraries' code, the workers' heaps, predictions, what glibc does not return. */
 const BUSY_BYTES = 64 * 2 ** 20;
+/** Bytes of batch-norm statistics that the build worker keeps, so that no child is calibrated twice: more than a thousand children of the shipped checkpoint. */
+export const STATISTICS_BYTES = 64 * 2 ** 20;
 /** Resident bytes over those that are kept: what is kept lies between holes that calibrations and children left. */
 const HOLES = 1.6;
 /** Part of what is kept that children share, where they begin alike, while they are calibrated. */
 const PREFIX_PART = 1 / 4;
 /** Part of --cache-bytes that is kept at least, where the rest leaves too little. */
-const LEAST_KEPT = 1 / 4;
+const LEAST_KEPT = 1 / 8;
 
 /** How --cache-bytes is shared out: with all of it taken, a server is larger than an idle one by no more. */
 export interface MemoryParts {
@@ -25,7 +27,7 @@ export interface MemoryParts {
 export function memoryParts(cacheBytes: number, { manifest: { space, calibration } }: Pick<Checkpoint, 'manifest'>): MemoryParts {
   const largest = buildGraph(space, { ...biggest(space), resolution: Math.max(...space.resolutions) });
   const taken = calibrationBytes(largest, Math.min(calibration.batch, calibration.images));
-  const fixed = taken + BUSY_BYTES;
+  const fixed = taken + BUSY_BYTES + STATISTICS_BYTES;
   const kept = Math.max(LEAST_KEPT * cacheBytes, (cacheBytes - fixed) / HOLES);
   return {
     children: Math.ceil((1 - PREFIX_PART) * kept),

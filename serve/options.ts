@@ -51,7 +51,7 @@ export const defaultOptions = {
   host: '127.0.0.1',
   port: '8080',
   workers: '1',
-  cacheBytes: '256MiB',
+  cacheBytes: '512MiB',
   maxBody: '20MiB',
   queue: '64',
   maxBatch: '16',

@@ -13,7 +13,7 @@ import { Bundles } from './bundles.js';
 import type { ChildDescription } from '../src/bundle/child.js';
 import type { RunGroup } from './batches.js';
 import { Children } from './children.js';
-import { memoryParts } from './memory.js';
+import { memoryParts, STATISTICS_BYTES } from './memory.js';
 import { Metrics } from './metrics.js';
 import type { SecurityOptions } from './middleware/security.js';
 import { Predictions } from './predictions.js';
@@ -90,8 +90,6 @@ export interface Services {
   readonly close: () => Promise<void>;
 }
 
-/** Bytes of batch-norm statistics that the build worker keeps in memory: some hundred large children. */
-const STATISTICS_BYTES = 64 * 2 ** 20;
 /** Lanes of a run worker: each has a part of its threads, and of each child that many ask for a copy. */
 const MOST_LANES = 4;
 /** Bytes of memory for bodies and network inputs that is kept while nobody uses it. */

@@ -122,7 +122,7 @@ describe('POST /predict', () => {
   });
 
   test('children come and go under a small bound while requests run', async () => {
-    const maxBytes = 10 * 2 ** 20;
+    const maxBytes = 40 * 2 ** 20;
     const small = await testServer(folder.path, { cacheBytes: maxBytes });
     try {
       const answers = await Promise.all(Array.from({ length: 48 }, (_, i) => predict(`?arch=${own(i % 8)}`, photo, 'image/png', small.url)));

@@ -60,7 +60,7 @@ export async function loadModel(bytes: Uint8Array, threads = availableParallelis
 
 /**
  * No session keeps memory of its own between runs (an arena): a child near 650 MFLOPs would hold 650 MB for good after one batch of 32, against 20, and many sessions live side by side. glibc keeps it for all of
- * them instead (SERVER_ENVIRONMENT in cli/setup/serverMemory.mjs).
+ * them instead (cli/setup/serverMemory.mjs).
  * @param spinning whether threads that wait within a run do so without sleeping, which makes runs on few cores up to twice as fast; between runs they always sleep. It takes the processor from
  * others that run meanwhile, so it is for what a client waits for
  * @param lean whether a run takes memory for each activation by itself and gives it back when it has been read. Else, from the second run on, all lie in one block, which is larger than what lives at a time

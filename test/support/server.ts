@@ -20,7 +20,7 @@ export function testServer(checkpoint: string, options: Partial<ServerOptions> =
       port: 0,
       threads: 1,
       workers: 1,
-      cacheBytes: 64 * 2 ** 20,
+      cacheBytes: 128 * 2 ** 20,
       maxBody: 2 ** 20,
       queue: 64,
       logLevel: 'silent',
