@@ -16,7 +16,7 @@ before(async () => {
   folder = await temporaryFolder();
   // Its runs take milliseconds: shorter ones are not worth lanes.
   const checkpoint = await makeCheckpoint(imagenet, join(folder.path, 'checkpoint'), { calibrated: [], crops: 16 });
-  server = await testServer(checkpoint.folder, { threads: 2, cacheBytes: 256 * 2 ** 20 });
+  server = await testServer(checkpoint.folder, { threads: 2, cacheBytes: 2 ** 30 });
 });
 after(async () => {
   await server.stop(1000);
