@@ -1,7 +1,7 @@
 import { freeAtOnce } from '../src/memory.js';
 
 /** Bytes below which memory is not worth keeping: the collector of young objects takes it. */
-export const SMALL = 64 * 2 ** 10;
+const SMALL = 64 * 2 ** 10;
 
 /**
  * Memory of what is large and short-lived: bodies and network inputs. It moves with them from thread to thread and comes back here, to be used again: the kernel takes
