@@ -162,7 +162,8 @@ export class Batches {
   /** Begins the next batch. @returns false where there is none, or nobody is free for it */
   #begin(): boolean {
     const { worker, lanes } = this.group;
-    if (this.#running.has(worker)) return false;
+    const idle = lanes.filter((lane) => !this.#running.has(lane));
+    if (this.#running.has(worker) || (this.#inLanes && idle.length === 0)) return false;
     const first = this.#waiting.reduce<Prediction | undefined>((a, b) => (a && a.due <= b.due ? a : b), undefined);
     if (!first) return false;
     const { child } = first;
@@ -170,11 +171,7 @@ export class Batches {
     const worthwhile = (this.#timesOf(child.number).alone.seconds(1) ?? 0) >= LEAST_FOR_LANES;
     const release = worthwhile && (this.#inLanes || alike.length > 1) ? child.holdLanes() : undefined;
     if (this.#inLanes && !release) return false; // it needs all threads, and is next
-    const free = release ? lanes.filter((lane) => !this.#running.has(lane)) : [worker];
-    if (free.length === 0) {
-      release!();
-      return false;
-    }
+    const free = release ? idle : [worker];
     const times = this.#timesOf(child.number)[release ? 'lanes' : 'alone'];
     const limit = release ? Math.ceil(child.most / lanes.length) : child.most;
     // What waits is shared out to those who are free.

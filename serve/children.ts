@@ -14,7 +14,7 @@ const SESSION_BYTES = 1.5 * 2 ** 20;
 /** Bytes of activations of a batch, beyond which it does not gain: they leave the processor's caches. */
 const ACTIVATION_BYTES = 64 * 2 ** 20;
 
-/** How often several predictions of a child waited, before the lanes are given it as well: each takes as much memory for it again. */
+/** How often several predictions of a child have to wait, before the lanes are given it as well, and again before that is tried once more: each takes as much memory for it again. */
 const CROWDED = 8;
 /** Part of the memory for children that is free afterwards, or the lanes get no child: it would cost others their place. */
 const SPARE_PART = 1 / 4;
@@ -152,7 +152,7 @@ export class Children {
     const number = ++this.#loaded;
     const most = Math.max(1, Math.min(maxBatch, Math.floor(ACTIVATION_BYTES / description.costs.memory.value)));
     let crowded = 0;
-    const holdLanes = (): (() => void) | undefined => this.#holdLanes(served, description, group, number, ++crowded >= CROWDED);
+    const holdLanes = (): (() => void) | undefined => this.#holdLanes(served, description, group, number, ++crowded % CROWDED === 0);
     this.#hold(group, 1);
     try {
       const child = await this.#loadInto([group.worker], number, description, model, asked);
