@@ -1,3 +1,4 @@
+import type { Logger } from 'pino';
 import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
 import { calibrationBytes } from '../src/cost/memory.js';
 import { buildGraph } from '../src/graph/buildGraph.js';
@@ -35,4 +36,17 @@ export function memoryParts(cacheBytes: number, { manifest: { space, calibration
     calibration: taken,
     needed: Math.ceil(fixed / (1 - HOLES * LEAST_KEPT)),
   };
+}
+
+/**
+ * Says where the bound does not hold for a checkpoint.
+ * @param begun the one that the server began with: its caches keep their sizes, so a larger calibration goes beyond
+ */
+export function warnOfMemory(cacheBytes: number, checkpoint: Pick<Checkpoint, 'manifest'>, logger: Logger, begun?: Pick<Checkpoint, 'manifest'>): void {
+  const { calibration, needed } = memoryParts(cacheBytes, checkpoint);
+  const facts = { cacheBytes, calibration, needed };
+  if (cacheBytes < needed)
+    logger.warn(facts, 'memory will go beyond --cache-bytes: the calibration of the largest child takes so many bytes for a moment, and from so many needed the bound holds');
+  else if (begun && calibration > memoryParts(cacheBytes, begun).calibration)
+    logger.warn(facts, 'memory may go beyond --cache-bytes: the calibration of the largest child takes more than that of the checkpoint that the server began with; start it again to share the memory out anew');
 }

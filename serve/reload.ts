@@ -1,8 +1,10 @@
 import type { Logger } from 'pino';
 import type { ChildDescription } from '../src/bundle/child.js';
+import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
 import { BignasError } from '../src/errors.js';
 import { spaceDigest } from '../src/space/identity.js';
 import type { Children } from './children.js';
+import { warnOfMemory } from './memory.js';
 import type { Metrics } from './metrics.js';
 import { nextSerial, served, type InService, type Served } from './served.js';
 import type { ServiceOptions } from './services.js';
@@ -38,12 +40,16 @@ const HOT = 8;
  */
 export class Reloader {
   #underWay: Promise<Reloaded> | undefined;
+  /** What the memory was shared out for. */
+  readonly #begun: Checkpoint;
 
   constructor(
     private readonly services: ReloadServices,
     /** A checkpoint's folder, or a training run's. */
     private readonly path: string,
-  ) {}
+  ) {
+    this.#begun = services.inService.current.checkpoint;
+  }
 
   /** All who ask while one is under way get its result. @throws BignasError RELOAD_REFUSED: the old one is still served */
   reload(): Promise<Reloaded> {
@@ -79,6 +85,7 @@ export class Reloader {
       this.services.retire(next);
       return { result: 'unchanged', digest, previous, prebuilt: 0 };
     }
+    warnOfMemory(options.cacheBytes, checkpoint, this.services.logger, this.#begun);
     inService.announce(next);
     try {
       const hot = this.#hot(inService.current, next);

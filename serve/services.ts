@@ -13,7 +13,7 @@ import { Bundles } from './bundles.js';
 import type { ChildDescription } from '../src/bundle/child.js';
 import type { RunGroup } from './batches.js';
 import { Children } from './children.js';
-import { memoryParts, STATISTICS_BYTES } from './memory.js';
+import { memoryParts, STATISTICS_BYTES, warnOfMemory } from './memory.js';
 import { Metrics } from './metrics.js';
 import type { SecurityOptions } from './middleware/security.js';
 import { Predictions } from './predictions.js';
@@ -130,8 +130,7 @@ export async function startServices(opened: Checkpoint, path: string, options: S
   };
   const { threads, workers, cacheBytes, maxImages = 32, maxPixels = 50_000_000, maxBatch = 16, cacheFolder } = options;
   const parts = memoryParts(cacheBytes, opened);
-  if (cacheBytes < parts.needed)
-    logger.warn({ cacheBytes, calibration: parts.calibration, needed: parts.needed }, 'memory will go beyond --cache-bytes: the calibration of the largest child takes so many bytes for a moment, and from so many needed the bound holds');
+  warnOfMemory(cacheBytes, opened, logger);
   const images = Array.from({ length: imageWorkers() }, () => start<ImageRole>('image', () => ({ maxImages, maxPixels }) satisfies ImageWorkerData));
   const buildData = (): BuildWorkerData => ({
     checkpoints: inService.all.map(({ serial, checkpoint }) => ({ serial, checkpoint: sendCheckpoint(checkpoint) })),

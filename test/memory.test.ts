@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { memoryParts } from '../serve/memory.js';
+import { pino } from 'pino';
+import { memoryParts, warnOfMemory } from '../serve/memory.js';
 import { packagePath } from '../serve/packagePath.js';
 import { PrefixStore } from '../src/calibrate/prefixStore.js';
 import { openCheckpoint } from '../src/checkpoint/checkpoint.js';
+import { imagenet } from '../src/space/presets/imagenet.js';
 import { freeAtOnce } from '../src/memory.js';
 
 const MIB = 2 ** 20;
@@ -47,4 +49,21 @@ test('--cache-bytes has room for what is kept and for a calibration, or says how
   const kept = (cacheBytes: number): number => memoryParts(cacheBytes, checkpoint).children / cacheBytes;
   assert.ok(Math.abs(kept(small.needed) - kept(64 * MIB)) < 1e-3);
   assert.ok(kept(2 * small.needed) > kept(small.needed));
+});
+
+test('a checkpoint for which memory was not shared out is told of, by what has to be done', async () => {
+  const { manifest } = await openCheckpoint(packagePath('checkpoints', 'cifar10'));
+  const small = { manifest };
+  const large = { manifest: { ...manifest, space: imagenet } };
+  const warnings = (cacheBytes: number, checkpoint: typeof small, begun?: typeof small): string[] => {
+    const lines: string[] = [];
+    warnOfMemory(cacheBytes, checkpoint, pino({ level: 'warn' }, { write: (line) => lines.push((JSON.parse(line) as { msg: string }).msg) }), begun);
+    return lines;
+  };
+  const enough = memoryParts(0, large).needed;
+  assert.deepEqual(warnings(enough, large), []);
+  assert.match(warnings(enough - 1, large).join('\n'), /^memory will go beyond --cache-bytes/);
+  assert.deepEqual(warnings(enough, large, large), []);
+  assert.deepEqual(warnings(enough, small, large), []);
+  assert.match(warnings(enough, large, small).join('\n'), /start it again/);
 });
