@@ -45,8 +45,14 @@ export interface RunChild {
   readonly number: number;
   /** Rows of a batch, at most; a larger prediction runs in several. */
   readonly most: number;
-  /** Asks for the lanes, because several predictions wait: where they have the child, they have it until what is returned is called (once). */
-  readonly holdLanes: () => (() => void) | undefined;
+  /** Asks for the lanes, because several predictions wait: where they have the child, they have it until `release` is called (once). */
+  readonly holdLanes: () => InLanes | undefined;
+}
+
+export interface InLanes {
+  /** By which the lanes know the child: each copy has one of its own. */
+  readonly number: number;
+  readonly release: () => void;
 }
 
 /** What a child's runs take with all threads, and in lanes. */
@@ -95,13 +101,21 @@ export class Batches {
     return this.#waiting.length;
   }
 
-  /** Milliseconds until a prediction that is asked for now would begin, if none that is due before it comes; 0 where nothing runs. */
-  get backlog(): number {
+  /**
+   * Milliseconds until a prediction that is asked for now would begin, if none that is due before it comes; 0 where nothing runs.
+   * @param lanesHaveIt whether its child is in the lanes: others wait until all of them are free
+   */
+  backlog(lanesHaveIt: boolean): number {
     const children = new Map<number, number>();
     for (const { child, images } of this.#waiting) children.set(child.number, (children.get(child.number) ?? 0) + images.count);
     const side = this.#inLanes ? this.group.lanes.length : 1;
     const waiting = [...children].reduce((sum, [child, rows]) => sum + (this.milliseconds(child, rows) ?? 0) / side, 0);
-    return Math.max(0, ...[...this.#running.values()].map((until) => until - performance.now())) + waiting;
+    const now = performance.now();
+    const ends = [...this.#running.values()].map((until) => Math.max(0, until - now));
+    const lanesIdle = this.#inLanes && ends.length < this.group.lanes.length;
+    // Whoever waits beside an idle lane waits for all of them.
+    if (lanesIdle && lanesHaveIt && this.#waiting.length === 0) return 0;
+    return waiting + (this.#inLanes && lanesHaveIt && !lanesIdle ? Math.min(...ends) : Math.max(0, ...ends));
   }
 
   /** Milliseconds that a child's run of so many rows takes, as things stand; undefined before its first run. */
@@ -169,11 +183,11 @@ export class Batches {
     const { child } = first;
     const alike = [first, ...this.#waiting.filter((other) => other !== first && other.child.number === child.number)];
     const worthwhile = (this.#timesOf(child.number).alone.seconds(1) ?? 0) >= LEAST_FOR_LANES;
-    const release = worthwhile && (this.#inLanes || alike.length > 1) ? child.holdLanes() : undefined;
-    if (this.#inLanes && !release) return false; // it needs all threads, and is next
-    const free = release ? idle : [worker];
-    const times = this.#timesOf(child.number)[release ? 'lanes' : 'alone'];
-    const limit = release ? Math.ceil(child.most / lanes.length) : child.most;
+    const held = worthwhile && (this.#inLanes || alike.length > 1) ? child.holdLanes() : undefined;
+    if (this.#inLanes && !held) return false; // it needs all threads, and is next
+    const free = held ? idle : [worker];
+    const times = this.#timesOf(child.number)[held ? 'lanes' : 'alone'];
+    const limit = held ? Math.ceil(child.most / lanes.length) : child.most;
     // What waits is shared out to those who are free.
     const most = Math.min(times.batch(limit), Math.ceil(rowsOf(alike) / free.length));
     const batch: Prediction[] = [];
@@ -186,8 +200,8 @@ export class Batches {
     }
     const runner = free[0]!;
     this.#running.set(runner, now + 1000 * (times.seconds(rowsOf(batch)) ?? 0));
-    void this.#run(runner, batch, limit, times).finally(() => {
-      release?.();
+    void this.#run(runner, held?.number ?? child.number, batch, limit, times).finally(() => {
+      held?.release();
       this.#running.delete(runner);
       this.#next();
     });
@@ -207,11 +221,11 @@ export class Batches {
     }
   }
 
-  async #run(runner: Thread<RunRole>, batch: readonly Prediction[], most: number, times: RunTimes): Promise<void> {
+  async #run(runner: Thread<RunRole>, number: number, batch: readonly Prediction[], most: number, times: RunTimes): Promise<void> {
     try {
       const parts = batch.map(({ images: { data, count }, top }) => ({ data, count, top }));
       const began = performance.now();
-      const { answers, runs, spent } = await runner.call('classify', { child: batch[0]!.child.number, parts, most }, { transfer: parts.map(({ data }) => data.buffer) });
+      const { answers, runs, spent } = await runner.call('classify', { child: number, parts, most }, { transfer: parts.map(({ data }) => data.buffer) });
       this.buffers.give(spent);
       const now = performance.now();
       const rows = rowsOf(batch);

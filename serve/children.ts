@@ -1,6 +1,6 @@
 import type { ChildDescription } from '../src/bundle/child.js';
 import type { Buffers } from './buffers.js';
-import { Batches, type BatchObserver, type Images, type RunChild, type RunGroup } from './batches.js';
+import { Batches, type BatchObserver, type Images, type InLanes, type RunChild, type RunGroup } from './batches.js';
 import { HeldCache, type CacheObserver, type Held } from './heldCache.js';
 import type { Served } from './served.js';
 import type { AskedChild, BuildReport, BuildRole } from './workers/building.js';
@@ -36,6 +36,8 @@ export interface ChildrenOptions {
 
 /** A child in workers of a group. */
 interface InWorkers extends Held {
+  /** By which these workers know it: a copy's is its own. */
+  readonly number: number;
   /** Of the checkpoint. */
   readonly serial: number;
   readonly workers: readonly { readonly worker: Thread<RunRole>; readonly generation: number }[];
@@ -56,6 +58,8 @@ export class Children {
   readonly #held = new Map<RunGroup, number>();
   readonly #batches: ReadonlyMap<RunGroup, Batches>;
   #loaded = 0;
+  /** Serials of checkpoints that are served no more. */
+  readonly #retired = new Set<number>();
 
   constructor(options: ChildrenOptions) {
     this.#options = options;
@@ -100,13 +104,15 @@ export class Children {
     );
   }
 
-  /** Milliseconds that one image is expected to wait and to run; undefined for a child that is not in memory or did not run yet. */
-  expected(served: Served, id: string): { readonly wait: number; readonly run: number } | undefined {
-    const child = this.#cache.peek(keyOf(served, id));
+  /** Milliseconds that a prediction of so many images is expected to wait and to run; undefined for a child that is not in memory or did not run yet. */
+  expected(served: Served, id: string, count: number): { readonly wait: number; readonly run: number } | undefined {
+    const key = keyOf(served, id);
+    const child = this.#cache.peek(key);
     if (!child || !('run' in child) || !isAlive(child)) return undefined;
     const batches = this.#batches.get(child.group)!;
-    const run = batches.milliseconds(child.run.number, 1);
-    return run === undefined ? undefined : { wait: batches.backlog, run };
+    const copy = this.#cache.peek(lanesKey(key));
+    const run = batches.milliseconds(child.run.number, count);
+    return run === undefined ? undefined : { wait: batches.backlog(copy !== undefined && isIn(child.group.lanes, copy)), run };
   }
 
   /** Has a child in memory, and knows how long its runs take. @throws Error where its answer is no number */
@@ -129,18 +135,28 @@ export class Children {
     this.#cache.forget(({ workers }) => workers.some((each) => each.worker === worker));
   }
 
-  /** Forgets the children of a checkpoint that is served no more. */
-  retire({ serial }: Served): void {
+  /** Forgets the children of a checkpoint that is served no more, also those that are still being made. */
+  retire({ serial }: Pick<Served, 'serial'>): void {
+    this.#retired.add(serial);
     this.#cache.forget((child) => child.serial === serial);
   }
 
-  #use<T>(served: Served, description: ChildDescription, work: (child: LoadedChild) => Promise<T>, signal?: AbortSignal): Promise<T> {
-    return this.#cache.use(
-      keyOf(served, description.id),
-      (orphaned) => this.#load(served, description, orphaned),
-      (child) => work(child as LoadedChild), // by its key
-      signal,
-    );
+  async #use<T>(served: Served, description: ChildDescription, work: (child: LoadedChild) => Promise<T>, signal?: AbortSignal): Promise<T> {
+    try {
+      return await this.#cache.use(
+        keyOf(served, description.id),
+        (orphaned) => this.#load(served, description, orphaned),
+        (child) => work(child as LoadedChild), // by its key
+        signal,
+      );
+    } finally {
+      this.#forgetRetired(served);
+    }
+  }
+
+  /** What was made while its checkpoint was retired. */
+  #forgetRetired(served: Served): void {
+    if (this.#retired.has(served.serial)) this.retire(served);
   }
 
   async #load(served: Served, description: ChildDescription, orphaned: AbortSignal): Promise<LoadedChild> {
@@ -152,7 +168,7 @@ export class Children {
     const number = ++this.#loaded;
     const most = Math.max(1, Math.min(maxBatch, Math.floor(ACTIVATION_BYTES / description.costs.memory.value)));
     let crowded = 0;
-    const holdLanes = (): (() => void) | undefined => this.#holdLanes(served, description, group, number, ++crowded % CROWDED === 0);
+    const holdLanes = (): InLanes | undefined => this.#holdLanes(served, description, group, ++crowded % CROWDED === 0);
     this.#hold(group, 1);
     try {
       const child = await this.#loadInto([group.worker], number, description, model, asked);
@@ -174,15 +190,16 @@ export class Children {
   }
 
   /** Lets the child stay in the lanes, where they have it. @param wanted whether they are given it, where there is room; they have it for a later batch */
-  #holdLanes(served: Served, description: ChildDescription, { lanes }: RunGroup, number: number, wanted: boolean): (() => void) | undefined {
+  #holdLanes(served: Served, description: ChildDescription, { lanes }: RunGroup, wanted: boolean): InLanes | undefined {
     if (lanes.length === 0) return undefined;
-    const key = `${keyOf(served, description.id)}/lanes`;
+    const key = lanesKey(keyOf(served, description.id));
     const held = this.#cache.hold(key);
     if (held) {
       const { value, release } = held;
-      if (isAlive(value)) return release;
+      if (isIn(lanes, value)) return { number: value.number, release };
+      // A lane died, or the child is in another group than it was.
       release();
-      return undefined;
+      this.#cache.forget((other) => other === value);
     }
     const { build, maxBytes } = this.#options;
     const room = (1 - SPARE_PART) * maxBytes - this.#cache.bytes;
@@ -190,12 +207,15 @@ export class Children {
     const load = async (): Promise<InWorkers> => {
       const asked = { serial: served.serial, architecture: description.architecture };
       const { model } = await build.call('build', asked);
-      return this.#loadInto(lanes, number, description, model, asked);
+      return this.#loadInto(lanes, ++this.#loaded, description, model, asked);
     };
     // Where it fails, the child goes on as it was.
-    this.#cache.use(key, load, () => Promise.resolve()).catch((error: unknown) => {
-      this.#options.onLanesLack(description, error);
-    });
+    this.#cache
+      .use(key, load, () => Promise.resolve())
+      .catch((error: unknown) => {
+        this.#options.onLanesLack(description, error);
+      })
+      .finally(() => this.#forgetRetired(served));
     return undefined;
   }
 
@@ -215,7 +235,7 @@ export class Children {
       await dispose();
       throw failed.reason;
     }
-    return { serial: asked.serial, workers: loaded, bytes, dispose };
+    return { number, serial: asked.serial, workers: loaded, bytes, dispose };
   }
 
   /** The group of the fewest children: a child stays where it is, and load says nothing while the server is quiet. */
@@ -237,6 +257,16 @@ function sessionBytes({ costs }: ChildDescription, modelBytes = 0): number {
 /** Whether no worker died since the child was loaded. */
 function isAlive({ workers }: InWorkers): boolean {
   return workers.every(({ worker, generation }) => worker.generation === generation);
+}
+
+/** Whether all these workers have it. */
+function isIn(workers: readonly Thread<RunRole>[], loaded: InWorkers): boolean {
+  return isAlive(loaded) && loaded.workers.every(({ worker }, i) => worker === workers[i]);
+}
+
+/** Of a child's copies in the lanes, by the child's. */
+function lanesKey(key: string): string {
+  return `${key}/lanes`;
 }
 
 /** Children of two checkpoints may have one id. */

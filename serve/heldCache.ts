@@ -123,6 +123,7 @@ export class HeldCache<V extends Held> {
 
   /** The entry, with this user counted. */
   async #take(key: string, make: (orphaned: AbortSignal) => Promise<V>, signal: AbortSignal | undefined): Promise<Entry<V>> {
+    signal?.throwIfAborted();
     const known = this.#lru.get(key);
     if (known) {
       this.#observer.hit();

@@ -30,9 +30,10 @@ export interface Choice {
   readonly arrived: number;
   /**
    * @param spent milliseconds since then
-   * @param decodes whether there are images to decode first
+   * @param count images, as far as that is known before they are decoded
+   * @param decodes whether they are to be decoded first
    */
-  readonly child: (spent: number, decodes: boolean) => ChosenInTime;
+  readonly child: (spent: number, count: number, decodes: boolean) => ChosenInTime;
 }
 
 type ChosenInTime = ChosenChild & { readonly expected?: number; readonly slid?: boolean };
@@ -80,10 +81,10 @@ export class Predictions {
       const chosen = childOf(served, query, { resolution });
       return { deadline: undefined, arrived, child: () => chosen };
     }
-    const child = (spent: number, decodes: boolean): ChosenInTime => {
+    const child = (spent: number, count: number, decodes: boolean): ChosenInTime => {
       // Bodies that wait for an image worker are decoded first.
-      const before = !decodes ? 0 : this.#decode.value * (1 + leastLoaded(this.images).load);
-      const { child, expected, slid } = childInTime(asked.children, asked.asked, spent, before, (id) => this.children.expected(served, id));
+      const before = !decodes ? 0 : this.#decode.value * (count + leastLoaded(this.images).load);
+      const { child, expected, slid } = childInTime(asked.children, asked.asked, spent, before, (id) => this.children.expected(served, id, count));
       return { child: { ...served.describe(child.architecture), costs: child.costs }, choice: 'most accurate in time', expected, slid };
     };
     return { deadline: asked.asked.deadline, arrived, child };
@@ -100,12 +101,12 @@ export class Predictions {
     const leave = this.admission.enter();
     try {
       const started = performance.now();
-      const { child, choice, expected, slid = false } = choose(started - arrived, 'sent' in input);
+      const { child, choice, expected, slid = false } = choose(started - arrived, countOf(input), 'sent' in input);
       // Before the child is made: what cannot be answered shall not cost a calibration.
       const prepared = await this.#prepare(served, child, input, signal);
       const decoded = performance.now();
       // Without its turn: how long that takes is known when it is needed.
-      if ('sent' in input) this.#decode.observe(1000 * prepared.seconds);
+      if ('sent' in input) this.#decode.observe((1000 * prepared.seconds) / prepared.count);
       const { answer, ready, run, rows } = await children.classify(served, child, prepared, top, signal, deadline === undefined ? undefined : arrived + deadline);
       const took = performance.now() - arrived;
       if (deadline !== undefined) metrics.deadlines.inc({ result: took <= deadline ? 'met' : 'missed' });
@@ -146,7 +147,13 @@ export class Predictions {
   }
 }
 
-/** What decoding took lately, a running mean. */
+/** Images of an input; of a form, which may have several, one. */
+function countOf(input: Input): number {
+  if ('tensor' in input) return input.tensor.count;
+  return 'body' in input.sent ? 1 : input.sent.images.length;
+}
+
+/** What decoding an image took lately, a running mean. */
 class RecentMean {
   #value: number | undefined;
 

@@ -25,7 +25,9 @@ export interface ReloadServices {
   readonly build: Thread<BuildRole>;
   readonly children: Children;
   /** Lets go of all that belongs to a checkpoint. */
-  readonly retire: (served: Served) => void;
+  readonly retire: (served: Pick<Served, 'serial'>) => void;
+  /** Has the family in memory, in time, where that is wanted. */
+  readonly warm: (served: Served) => void;
   readonly metrics: Metrics;
   readonly logger: Logger;
   readonly options: ServiceOptions;
@@ -75,27 +77,29 @@ export class Reloader {
   }
 
   async #replace(previous: string): Promise<Reloaded> {
-    const { inService, build, children, options, metrics } = this.services;
+    const { inService, build, children, options, metrics, logger, retire, warm } = this.services;
     const serial = nextSerial();
-    // Reading and hashing take the build worker's time, not this thread's.
-    const checkpoint = receiveCheckpoint(await build.call('open', { serial, path: this.path }));
-    const { digest } = checkpoint;
-    const next = served(serial, checkpoint, options.latencyTables ?? []);
-    if (digest === previous) {
-      this.services.retire(next);
-      return { result: 'unchanged', digest, previous, prebuilt: 0 };
-    }
-    warnOfMemory(options.cacheBytes, checkpoint, this.services.logger, this.#begun);
-    inService.announce(next);
     try {
+      // Reading and hashing take the build worker's time, not this thread's.
+      const checkpoint = receiveCheckpoint(await build.call('open', { serial, path: this.path }));
+      const { digest } = checkpoint;
+      if (digest === previous) {
+        retire({ serial });
+        return { result: 'unchanged', digest, previous, prebuilt: 0 };
+      }
+      const next = served(serial, checkpoint, options.latencyTables ?? []);
+      warnOfMemory(options.cacheBytes, checkpoint, logger, this.#begun);
+      inService.announce(next);
       const hot = this.#hot(inService.current, next);
       for (const child of hot) await children.warm(next, child);
       metrics.serve(next.checkpoint);
       inService.replace(next);
+      warm(next);
       return { result: 'ok', digest, previous, prebuilt: hot.length };
     } catch (error) {
       inService.announce(undefined);
-      this.services.retire(next);
+      // Of what could not even be opened there is nothing to let go of.
+      retire({ serial });
       throw error;
     }
   }

@@ -102,7 +102,7 @@ const UNUSED_BYTES = 32 * 2 ** 20;
  */
 export async function startServices(opened: Checkpoint, path: string, options: ServiceOptions, logger: Logger): Promise<Services> {
   const metrics = new Metrics();
-  const retire = (old: Served): void => {
+  const retire = (old: Pick<Served, 'serial'>): void => {
     children.retire(old);
     build.call('release', { serial: old.serial }).catch((error: unknown) => {
       // A worker that died meanwhile no longer has it.
@@ -140,9 +140,11 @@ export async function startServices(opened: Checkpoint, path: string, options: S
     prefixBytes: parts.prefixes,
     statisticsFolder: cacheFolder === undefined ? undefined : { path: join(cacheFolder, 'statistics'), maxBytes: cacheBytes },
   });
+  /** Once there: a worker may die before. */
+  const memory: { children?: Children } = {};
   const startRun = <M extends Role<M> & RunRole>(role: string, data: () => unknown): Thread<M> =>
     start<M>(role, data, (thread) => {
-      children.forget(thread);
+      memory.children?.forget(thread);
     });
   const tensorflow = await tensorflowThread(options.engine ?? 'onnx', () => startRun<TensorflowRole>('tensorflow', buildData), logger).catch(async (error: unknown) => {
     await Promise.all(images.map((thread) => thread.close()));
@@ -173,6 +175,7 @@ export async function startServices(opened: Checkpoint, path: string, options: S
   };
   const buffers = new Buffers(UNUSED_BYTES);
   const children = new Children({ build, run: groups, maxBytes: parts.children, observer: observer('children'), onBuilt, maxBatch, batchObserver: metrics.batchObserver, buffers, onLanesLack });
+  memory.children = children;
   const maker = `${packageVersion()}-${tensorflow ? 'tensorflow' : 'onnx'}-${calibrationVersion}`;
   const bundles = await Bundles.open({ build, folder, maxBytes: cacheBytes, maker, observer: observer('bundles'), onBuilt });
   const all = [...new Set<Thread<ImageRole> | Thread<BuildRole> | Thread<RunRole>>([...images, build, ...run, ...lanes])];
@@ -186,11 +189,14 @@ export async function startServices(opened: Checkpoint, path: string, options: S
     await close();
     throw error;
   }
-  if (options.warm) void warmFamily(inService.current, children, parts.children, logger);
+  const warm = (family: Served): void => {
+    if (options.warm) void warmFamily(family, inService, children, parts.children, logger);
+  };
+  warm(inService.current);
   const admission = new Admission(options.queue, (count) => {
     metrics.requestsInFlight.set(count);
   });
-  const reloader = new Reloader({ inService, build, children, retire, metrics, logger, options }, path);
+  const reloader = new Reloader({ inService, build, children, retire, warm, metrics, logger, options }, path);
   const predictions = new Predictions(children, images, buffers, admission, metrics);
   const room = new BodyRoom(options.queue * options.maxBody);
   return { inService, reloader, children, bundles, predictions, maxImages, room, buffers, images, build, run, lanes, admission, metrics, logger, options, draining: false, close };
@@ -235,18 +241,19 @@ function imageWorkers(): number {
 
 /**
  * Builds the family one after another, the cheapest first, as far as it fits into memory: those whose statistics the checkpoint has, since a calibration would hold
- * up what clients ask for. Nothing waits for it.
+ * up what clients ask for. Nothing waits for it. It ends when another checkpoint is served.
  */
-async function warmFamily(current: Served, children: Children, maxBytes: number, logger: Logger): Promise<void> {
-  const { checkpoint } = current;
+async function warmFamily(served: Served, inService: InService, children: Children, maxBytes: number, logger: Logger): Promise<void> {
+  const { checkpoint } = served;
   const { family } = checkpoint.frontier;
   for (const child of [...new Map(Object.values(family).map((record) => [record.id, record])).values()].sort((a, b) => a.costs.bytes.value - b.costs.bytes.value)) {
     if (!checkpoint.statistics.has(child.id)) continue;
+    if (inService.current !== served) return;
     if (children.bytes + 3 * child.costs.bytes.value > maxBytes) return;
     try {
-      await children.warm(current, current.describe(child.architecture));
+      await children.warm(served, served.describe(child.architecture));
     } catch (error) {
-      if (error instanceof BignasError && error.code === 'SHUTTING_DOWN') return;
+      if (inService.current !== served || (error instanceof BignasError && error.code === 'SHUTTING_DOWN')) return;
       logger.warn({ err: error, architecture: child.architecture }, 'a child could not be warmed');
     }
   }

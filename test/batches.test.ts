@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { Batches, type BatchObserver, type Images, type RunChild } from '../serve/batches.js';
+import { Batches, type BatchObserver, type Images, type InLanes, type RunChild } from '../serve/batches.js';
 import { Buffers } from '../serve/buffers.js';
 import { RunTimes } from '../serve/runTimes.js';
 import type { Answer, RunRole } from '../serve/workers/running.js';
@@ -95,7 +95,7 @@ describe('predictions of one child share a batch', () => {
     const late = batches.classify(child(2), images(3), 1, never, now + 500);
     const soon = batches.classify(child(1), images(4), 1, never, now + 300);
     const hopeless = assert.rejects(batches.classify(child(1), images(5), 1, never, now + 10), { code: 'DEADLINE_MISSED' });
-    assert(batches.backlog > 20 && batches.backlog < 1000);
+    assert(batches.backlog(false) > 20 && batches.backlog(false) < 1000);
     asked[1]!.answer(() => 0.02);
     await running;
     await hopeless;
@@ -107,7 +107,7 @@ describe('predictions of one child share a batch', () => {
     assert.deepEqual(rowsOf(asked[3]!), [3]);
     asked[3]!.answer();
     await late;
-    assert.equal(batches.backlog, 0);
+    assert.equal(batches.backlog(false), 0);
   });
 
   test('one whose client hangs up leaves the queue and is not run; what fails fails for its batch alone', async () => {
@@ -131,12 +131,13 @@ describe('predictions of one child share a batch', () => {
 });
 
 describe('lanes run batches of one child side by side', () => {
+  const COPY = 99;
   const lanesOf = (count: number) => {
     const [alone, ...lanes] = Array.from({ length: count + 1 }, worker);
     const held = { now: 0, most: 0 };
-    const holdLanes = (): (() => void) => {
+    const holdLanes = (): InLanes => {
       held.most = Math.max(held.most, ++held.now);
-      return () => held.now--;
+      return { number: COPY, release: () => held.now-- };
     };
     return { alone: alone!, lanes, held, batches: new Batches({ worker: alone!.thread, lanes: lanes.map(({ thread }) => thread) }, observer, buffers), shared: { ...child(1), holdLanes } };
   };
@@ -152,6 +153,7 @@ describe('lanes run batches of one child side by side', () => {
     await first;
     await turn();
     assert.deepEqual(lanes.map(({ asked }) => rowsOf(asked[0]!)), [[1, 2, 3], [4, 5]]);
+    assert.deepEqual([alone.asked[0]!.input.child, ...lanes.map(({ asked }) => asked[0]!.input.child)], [1, COPY, COPY], 'the lanes know it by another number');
     assert.equal(held.now, 2);
     const later = batches.classify(shared, images(6), 1, never);
     lanes[1]!.asked[0]!.answer();
@@ -166,6 +168,40 @@ describe('lanes run batches of one child side by side', () => {
     assert.equal(alone.asked.length, 2);
     alone.asked[1]!.answer();
     await last;
+  });
+
+  test('where a lane is idle a child that the lanes have begins at once, and another one when all are', async () => {
+    const { alone, lanes, batches, shared } = lanesOf(2);
+    const seconds = (): number => 0.3;
+    const round = (n: number): Promise<unknown>[] => Array.from({ length: n }, (_, i) => batches.classify(shared, images(i), 1, never));
+    const first = round(1);
+    alone.asked.shift()!.answer(seconds);
+    await Promise.all(first);
+    await turn();
+    for (const last of [false, true]) { // first, what their runs take is learned
+      const some = round(3);
+      alone.asked.shift()!.answer(seconds);
+      await turn();
+      const [early, late] = lanes.map(({ asked }) => asked.shift()!);
+      if (last) assert(batches.backlog(true) > 200, 'both run');
+      early!.answer(seconds);
+      await turn();
+      if (last) {
+        assert.equal(batches.backlog(true), 0);
+        assert(batches.backlog(false) > 200);
+        const other = batches.classify(child(2), images(9), 1, never);
+        assert(batches.backlog(true) > 200, 'one waits for all lanes, and is before');
+        late!.answer(seconds);
+        await Promise.all(some);
+        await turn();
+        alone.asked.shift()!.answer();
+        await other;
+      } else {
+        late!.answer(seconds);
+        await Promise.all(some);
+        await turn();
+      }
+    }
   });
 
   test('a child that the lanes lack waits until they are done, and those due later wait behind it', async () => {

@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { rename, rm } from 'node:fs/promises';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
@@ -74,7 +75,7 @@ describe('a server with a deadline', () => {
     server = await testServer(checkpoint.folder, { warm: true });
     photo = await png(20, 20);
     const { biggest } = checkpoint.frontier.family;
-    for (let tries = 0; tries < 200 && !server.services.children.expected(server.services.inService.current, biggest.id); tries++) await sleep(50);
+    for (let tries = 0; tries < 200 && !server.services.children.expected(server.services.inService.current, biggest.id, 1); tries++) await sleep(50);
   });
   after(async () => {
     await server.stop(1000);
@@ -87,6 +88,33 @@ describe('a server with a deadline', () => {
     assert.equal(body.id, checkpoint.frontier.family.biggest.id);
     assert.deepEqual([body.deadline.asked, body.deadline.met, body.deadline.slid], [20000, true, false]);
     assert(body.deadline.expected > 0 && body.deadline.took > 0);
+  });
+
+  test('counts on all images of a request', async (t) => {
+    const { children, inService: { current: { describe } } } = server.services;
+    const expected = t.mock.method(children, 'expected', (_served: unknown, _id: string, count: number) => ({ wait: 0, run: 1000 * count }));
+    const { resolution } = describe(checkpoint.frontier.family.M.architecture);
+    const infer = (count: number, deadline: string) =>
+      request(server.url).post('/v2/models/bignas/infer').send({ inputs: [{ name: 'input', shape: [count, 3, resolution, resolution], datatype: 'FP32', data: new Array(count * 3 * resolution ** 2).fill(0) }], parameters: { deadline } });
+    await infer(3, '2s').expect(504);
+    await infer(3, '4s').expect(200);
+    assert(expected.mock.calls.every(({ arguments: [, , count] }) => count === 3));
+    await post('deadline=1200ms').expect(200);
+    await post('deadline=800ms').expect(504);
+  });
+
+  test('a checkpoint that replaces another has its family in memory as well', async () => {
+    const { children, inService, reloader } = server.services;
+    const all = ['smallest', 'S', 'M', 'L', 'XL', 'biggest'] as const;
+    const next = await makeCheckpoint(tiny, join(folder.path, 'next'), { seed: 2, calibrated: all });
+    await rm(checkpoint.folder, { recursive: true });
+    await rename(next.folder, checkpoint.folder);
+    assert.equal((await reloader.reload()).result, 'ok');
+    const { family } = inService.current.checkpoint.frontier;
+    const ids = new Set(all.map((name) => family[name].id));
+    const missing = (): string[] => [...ids].filter((id) => !children.loaded(inService.current).some((child) => child.id === id));
+    for (let tries = 0; tries < 200 && missing().length > 0; tries++) await sleep(50);
+    assert.deepEqual(missing(), []);
   });
 
   test('refuses what cannot be: 504 before anything is computed', async () => {

@@ -125,3 +125,14 @@ test('a thousand values at random: none disposed of twice or while used, none lo
   cache.forget(() => true);
   assert.deepEqual([Thing.alive, cache.bytes, seen.errors], [0, 0, 0]);
 });
+
+test('who took the request back before it came waits for nothing, and nothing is made', async () => {
+  const { cache, seen } = cacheOf(100);
+  let made = 0;
+  const counted = (): Promise<Thing> => {
+    made++;
+    return make('a', 10)();
+  };
+  await assert.rejects(cache.use('a', counted, same, AbortSignal.abort(new Error('hung up'))), /hung up/);
+  assert.deepEqual([made, seen.misses], [0, 0]);
+});

@@ -9,6 +9,7 @@ import type { SecurityOptions } from '../serve/middleware/security.js';
 import { parseOptions } from '../serve/options.js';
 import type { RunningServer } from '../serve/server.js';
 import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
+import type { LatencyTable } from '../src/cost/latency.js';
 import { formatArchitecture } from '../src/space/architecture.js';
 import { tiny } from '../src/space/presets/tiny.js';
 import { sampleArchitecture } from '../src/space/sample.js';
@@ -244,6 +245,26 @@ describe('a checkpoint is replaced', () => {
       place,
     );
   });
+});
+
+test('a checkpoint that cannot be served leaves nothing behind in the worker that opened it', async (t) => {
+  const place = join(folder.path, 'refused');
+  await makeCheckpoint(tiny, place);
+  const latencyTables: LatencyTable[] = [];
+  await withServer(
+    { latencyTables },
+    async ({ services: { build, reloader } }) => {
+      latencyTables.push({ format: 'bignas-latency-table', version: 1, device: 'phone', runtime: 'none', threads: 1, overhead: 0, operations: [] });
+      await rm(place, { recursive: true });
+      await makeCheckpoint(tiny, place, { seed: 3 });
+      const call = t.mock.method(build, 'call');
+      await assert.rejects(reloader.reload(), { code: 'RELOAD_REFUSED', message: /phone/ });
+      const asked = call.mock.calls.map(({ arguments: [method, input] }) => ({ method, serial: (input as { serial: number }).serial }));
+      assert.deepEqual(asked.map(({ method }) => method), ['open', 'release']);
+      assert.equal(asked[0]!.serial, asked[1]!.serial);
+    },
+    place,
+  );
 });
 
 describe('--engine tensorflow', () => {

@@ -86,3 +86,11 @@ test('options and environment say where it listens; what is not legal is said, w
     assert.doesNotMatch(server.output.err, /\n\s+at /, 'no stack');
   }
 });
+
+test('--engine tensorflow where TensorFlow is not installed: says so, and ends with 1', async () => {
+  const withoutTensorflow = `import M from "node:module"; const load = M._load; M._load = (name, ...more) => { if (name.startsWith("@tensorflow/tfjs-node")) throw new Error("no such package"); return load(name, ...more); }`;
+  const server = start(['--checkpoint', folder.path, '--port', '0', '--engine', 'tensorflow'], { NODE_OPTIONS: `--import data:text/javascript,${encodeURIComponent(withoutTensorflow)}` });
+  assert.equal(await server.ended, 1);
+  assert.match(server.output.err, /TensorFlow cannot compute here: The TensorFlow engine is not installed \(no such package\)/);
+  assert.doesNotMatch(server.output.err, /ReferenceError/);
+});

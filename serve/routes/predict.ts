@@ -41,7 +41,7 @@ export function predictRoute(services: Services): Route {
           const signal = clientSignal(response);
           const body = await readBody(request, options.maxBody, services);
           // After the body: how fast a client sends is not the others' affair.
-          if (choice.deadline === undefined && answerPending(services, request, response, choice.child(0, true).child)) return;
+          if (choice.deadline === undefined && answerPending(services, request, response, choice.child(0, 1, true).child)) return;
           const read = performance.now();
           const { child, choice: why, answer, files, batch, deadline, milliseconds } = await predictions.predict({ served, choice, top, signal }, { sent: { body, contentType } });
           const labels = served.checkpoint.manifest.dataset.classes;

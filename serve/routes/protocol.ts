@@ -102,7 +102,7 @@ export function predictionHandlers<A extends { readonly input: AskedInput }>(ser
       const { input } = asked;
       const resolution = 'tensor' in input ? input.tensor.resolution : undefined;
       const choice = predictions.choose(served, askedOf(named, query, parameters(asked)), { arrived, resolution });
-      if (choice.deadline === undefined && answerPending(services, request, response, choice.child(0, true).child)) return;
+      if (choice.deadline === undefined && answerPending(services, request, response, choice.child(0, 1, true).child)) return;
       const predicted = await predictions.predict({ served, choice, top: top(asked), signal }, 'images' in input ? { sent: input } : input);
       answer(response, asked, predicted, served, parameter(request, 'model')!);
     },

@@ -69,9 +69,11 @@ export function plainPath(path: string): string {
 /** Aborted when the client hangs up before its answer is whole. */
 export function clientSignal(response: Response): AbortSignal {
   const controller = new AbortController();
-  response.once('close', () => {
+  const abort = (): void => {
     if (!response.writableFinished) controller.abort(new Error('The client hung up.'));
-  });
+  };
+  if (response.destroyed) abort();
+  else response.once('close', abort);
   return controller.signal;
 }
 

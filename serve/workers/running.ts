@@ -1,3 +1,4 @@
+import { BignasError } from '../../src/errors.js';
 import type { Runnable } from '../../src/graph/engine.js';
 import type { AskedChild } from './building.js';
 import { Transferred, type Handlers } from './protocol.js';
@@ -40,7 +41,7 @@ export function runHandlers(load: (model: Uint8Array, asked: AskedChild) => Prom
     },
     async classify({ child, parts, most }) {
       const runnable = children.get(child);
-      if (!runnable) throw new Error(`Child ${child} is not loaded.`);
+      if (!runnable) throw new BignasError('WORKER_LOST', 'The run worker that had the child died while the request waited for it. It has been started again: ask once more.');
       const rows = parts.reduce((sum, { count }) => sum + count, 0);
       const size = parts[0]!.data.length / parts[0]!.count;
       const data = parts.length === 1 ? parts[0]!.data : together(parts, rows * size);

@@ -164,7 +164,11 @@ export class Thread<M extends Role<M>> {
     const restart = (): void => {
       if (this.#state !== 'down') return;
       this.#state = 'starting';
-      this.#worker = this.#start();
+      try {
+        this.#worker = this.#start();
+      } catch (cause) {
+        this.#died(cause instanceof Error ? cause : new Error(String(cause))); // no memory or threads are left for one
+      }
     };
     // At once, so that requests of a moment later wait for it instead of failing; later where it cannot even start.
     if (!failedToStart) restart();
