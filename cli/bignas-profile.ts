@@ -1,10 +1,13 @@
 #!/usr/bin/env node
+import { access, constants } from 'node:fs/promises';
 import { hostname } from 'node:os';
-import { Command } from 'commander';
+import { dirname, resolve } from 'node:path';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { openCheckpoint } from '../src/checkpoint/checkpoint.js';
 import type { LatencyTable } from '../src/cost/latency.js';
 import { BignasError } from '../src/errors.js';
 import { writeFileAtomic } from '../src/files/atomic.js';
+import { unwritable } from '../src/files/unwritable.js';
 import { latencyError, makeLatencyTable } from '../src/onnx/latencyTable.js';
 import { loadSpace } from '../src/space/presets/index.js';
 import { readLatencyTable } from './latencyTables.js';
@@ -26,15 +29,21 @@ interface Options {
 const command = new Command('bignas-profile')
   .description('Measures how long the operations of a space take on this machine and writes a table, from which any child\'s latency is predicted (docs/latency.md).')
   .option('--space <name|file>', 'search space: a preset or a .json file (default: cifar10)')
-  .option('--checkpoint <folder>', 'the space of a checkpoint, instead')
+  .addOption(new Option('--checkpoint <folder>', 'the space of a checkpoint, instead').conflicts('space'))
   .option('--output <file>', 'the table', 'latency.json')
-  .option('--device <name>', 'what the table calls this machine', hostname())
+  .option('--device <name>', 'what the table calls this machine', deviceName, hostname())
   .option('--threads <n>', 'threads of a run', positiveInteger, 1)
   .option('--children <n>', 'children to profile', positiveInteger, 80)
   .option('--runs <n>', 'timed runs of each, once plain and once profiled', positiveInteger, 30)
   .option('--seed <n>', 'decides which children', naturalNumber, 0)
   .option('--check <n>', 'measure n other random children and say how far predictions are off', naturalNumber, 20)
   .option('--only-check', 'check a table that is there, and write none');
+
+/** As a latency table may have it. */
+function deviceName(text: string): string {
+  if (text.length < 1 || text.length > 100) throw new InvalidArgumentError('Expected a name of 1 to 100 characters.');
+  return text;
+}
 
 async function main(options: Options): Promise<void> {
   if (options.children < 4) throw new BignasError('OPTION_INVALID', `Expected --children to be 4 or more, got ${options.children}.`);
@@ -43,6 +52,7 @@ async function main(options: Options): Promise<void> {
   let table: LatencyTable;
   if (options.onlyCheck) table = await readLatencyTable(options.output);
   else {
+    await access(dirname(resolve(options.output)), constants.W_OK); // before minutes of measuring
     table = await makeLatencyTable(space, {
       device, children, seed, threads, runs,
       progress: (done, all, architecture, seconds) => console.log(`${done}/${all}  ${milliseconds(seconds)}  ${architecture}`),
@@ -66,7 +76,8 @@ function percent(fraction: number): string {
 try {
   await main(command.parse().opts<Options>());
 } catch (error) {
-  if (!(error instanceof BignasError)) throw error;
-  console.error(`bignas-profile: ${error.message}`);
+  const told = error instanceof BignasError ? error : unwritable(error, 'The table', 'give another --output');
+  if (!told) throw error;
+  console.error(`bignas-profile: ${told.message}`);
   process.exitCode = 1;
 }

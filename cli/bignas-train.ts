@@ -70,6 +70,9 @@ addRecipeOptions(command);
 async function main(options: Options): Promise<void> {
   const progress = progressLine(process.stdout);
   const line = (text: string): void => progress.line(text);
+  for (const name of ['crop', 'maxCorrupt'] as const)
+    if (options.data === 'cifar10' && command.getOptionValueSource(name) === 'cli')
+      throw new BignasError('OPTION_INVALID', `--${name === 'crop' ? 'crop' : 'max-corrupt'} is for a folder of photos, and --data is cifar10. Leave it out, or give the folder.`);
   const preset = options.network === undefined ? loadSpace(options.space) : undefined; // before anything is fetched
   const dataset = options.data === 'cifar10' ? await loadCifar10({ log: line }) : await loadFolder({ folder: options.data, crop: options.crop, log: line, ...(options.maxCorrupt !== undefined && { maxCorrupt: options.maxCorrupt }) });
   const classes = dataset.classes.length;
@@ -95,6 +98,11 @@ async function main(options: Options): Promise<void> {
       line(`${signal}: finishing what is under way, then writing a checkpoint. Once more ends it at once.`);
       stop.abort();
     });
+
+  // Whoever reads the output may go (a pipe, a terminal): no reason to lose what was trained since the last checkpoint. A terminal's hangup
+  // comes twice, from it and through npm run train; nohup does not keep it away, as Node undoes what it inherits.
+  process.on('SIGHUP', () => stop.abort());
+  for (const output of [process.stdout, process.stderr]) output.on('error', () => stop.abort());
 
   // TensorFlow loads only now: help and bad options need no engine.
   const { runSession } = await import('../src/train/session.js');

@@ -89,6 +89,13 @@ describe('latency', () => {
     }
   });
 
+  test('a large table is taken in a moment', () => {
+    const operations = Array.from({ length: 100_000 }, (_, i) => ({ op: 'conv2d', input: [i + 1], output: [1], seconds: 1e-6 }));
+    const started = performance.now();
+    latencyPredictor({ ...tableOf([graphOf(cifar10, 1)]), operations });
+    assert(performance.now() - started < 5000);
+  });
+
   test('a convolution takes its batch norm and its activation with it', () => {
     const operations = operationsOf(graphOf(cifar10, 1));
     assert(operations.every(({ operation: { op } }) => !['batchNorm', 'activation', 'dropout', 'input'].includes(op)));

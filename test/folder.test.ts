@@ -5,8 +5,8 @@ import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { calibrationCrops } from '../src/data/calibrationCrops.js';
 import type { Dataset, FolderSource, Split } from '../src/data/dataset.js';
-import { loadFolder } from '../src/data/folder.js';
-import { pathAt } from '../src/data/folderIndex.js';
+import { loadFolder, membersOf } from '../src/data/folder.js';
+import { pathAt, type FolderIndex } from '../src/data/folderIndex.js';
 import { decodeImage } from '../src/data/images.js';
 import { fixedCrop } from '../src/data/preprocess.js';
 import { photo, put, putOddFolder, putPhotos, truncatedJpeg } from './support/photoFolder.js';
@@ -148,6 +148,13 @@ describe('splits that the folder does not have', () => {
     const { splits } = await load('few');
     assert.deepEqual([splits.train, splits.validation, splits.test].map(({ labels }) => [...labels]), [[0, 1], [1], [1]]);
   });
+});
+
+test('a class may have any number of images', () => {
+  const count = 300_000;
+  const paths = { bytes: new Uint8Array(count).fill(97), ends: Uint32Array.from({ length: count }, (_, i) => i + 1) };
+  const index: FolderIndex = { classes: ['a'], paths, parts: new Map([['train', [{ from: 0, to: count }]]]), digest: '' };
+  assert.deepEqual(Object.values(membersOf(index)).map(({ length }) => length), [280_000, 10_000, 10_000]);
 });
 
 describe('a folder that cannot be used says why', () => {

@@ -69,6 +69,17 @@ test('a run that resumes at a step drops what came after it, and says that it re
   assert.ok(readFileSync(file(), 'utf8').startsWith(`${kept}\n`), 'what is kept has the same bytes');
   assert.deepEqual(heard[0], ['resumed', 3]);
 
+  // A run that was killed before its checkpoint had the evaluation evaluates again.
+  const third = await watchRun({ folder, step: 3, report: silent });
+  await third.evaluation(3, { biggest: 0.5, smallest: 0.25 });
+  await steps(third, 4, 5);
+  await third.evaluation(5, { biggest: 0.75, smallest: 0.5 });
+  await third.rollback({ from: 6, to: 3, salt: 1, reason: 'no' });
+  await steps(third, 4, 5);
+  await third.evaluation(5, { biggest: 0.5, smallest: 0.5 });
+  await third.close();
+  assert.deepEqual(eventsOf(await readHistory(folder), 'evaluation').map(({ step, accuracy }) => [step, accuracy.biggest]), [[3, 0.5], [5, 0.5]]);
+
   // A run that begins anew has no past.
   await (await watchRun({ folder, step: 0, report: silent })).close();
   assert.deepEqual(await outline(), ['start 0']);

@@ -6,7 +6,7 @@ import { stream } from '../src/random.js';
 import { biggest, formatArchitecture, smallest, uniform, type Architecture } from '../src/space/architecture.js';
 import { tiny } from '../src/space/presets/tiny.js';
 import { tf } from '../src/tensorflow/tf.js';
-import { defaultRecipe, type Recipe, type RecipeOptions } from '../src/train/recipe.js';
+import { defaultRecipe, recipeChanges, type Recipe, type RecipeOptions } from '../src/train/recipe.js';
 import { sandwich } from '../src/train/children.js';
 import { sandwichGradients } from '../src/train/sandwich.js';
 import { learningRate } from '../src/train/schedule.js';
@@ -122,6 +122,12 @@ test('the sandwich holds the children that the recipe names, an architecture too
   assert.deepEqual(children.slice(0, 2), [biggest(tiny), middle]);
   assert.deepEqual(children[2], sandwich(tiny, { seed: 1, sandwich: ['random'] }, 5)[0]);
   assert.throws(() => sandwich(tiny, { seed: 1, sandwich: ['largest'] }, 0), { code: 'ARCHITECTURE_MALFORMED' });
+});
+
+test('a list of another length is one change, with both sides', () => {
+  const [long, short] = [defaultRecipe(base), defaultRecipe({ ...base, sandwich: ['biggest', 'smallest'] })];
+  assert.deepEqual(recipeChanges(long, short), [{ option: 'sandwich', from: long.sandwich, to: short.sandwich }]);
+  assert.deepEqual(recipeChanges(short, defaultRecipe({ ...base, sandwich: ['biggest', 'smallest'] })), []);
 });
 
 test('options that contradict each other are refused', () => {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { appendFileSync, mkdtempSync, readFileSync, rmSync, truncateSync, existsSync } from 'node:fs';
+import { appendFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, truncateSync, existsSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, describe, test } from 'node:test';
 import { calibrate } from '../src/calibrate/calibrate.js';
-import { openCheckpoint, type Checkpoint } from '../src/checkpoint/checkpoint.js';
+import { frontierChildren, openCheckpoint, type Checkpoint } from '../src/checkpoint/checkpoint.js';
 import type { ChildRecord } from '../src/checkpoint/frontier.js';
 import { memorySplit, type Dataset } from '../src/data/dataset.js';
 import { BignasError } from '../src/errors.js';
@@ -15,12 +15,16 @@ import { key, stream } from '../src/random.js';
 import { coarseGrid, paperGrid } from '../src/search/coarse.js';
 import { compareWithRandom, randomChildrenAt, randomTolerance, scalings } from '../src/search/compare.js';
 import { localEvaluator, threadedEvaluator, type Evaluator } from '../src/search/evaluator.js';
-import { recordOf } from '../src/search/family.js';
+import { placesOf } from '../src/search/evaluate.js';
+import { frontierOf, recordOf } from '../src/search/family.js';
 import { fitGaussianProcess } from '../src/search/gaussianProcess.js';
 import { mutate } from '../src/search/mutate.js';
 import { crossValidatedError, fitPredictor, kendall, predictorError } from '../src/search/predictor.js';
 import { fineSearch, measure, type Measuring } from '../src/search/search.js';
 import { searchSession, type SearchOptions, type SearchReport } from '../src/search/session.js';
+import { networkSpace } from '../src/graph/networks/index.js';
+import { makeLatencyTable } from '../src/onnx/latencyTable.js';
+import { bestOf } from '../src/search/select.js';
 import { EvaluationStore, evaluationsFile } from '../src/search/store.js';
 import { checkArchitecture, formatArchitecture, parseArchitecture, smallest, type Architecture, type MbconvArchitecture } from '../src/space/architecture.js';
 import { cifar10 } from '../src/space/presets/cifar10.js';
@@ -32,7 +36,7 @@ import { makeCheckpoint } from './support/checkpoint.js';
 const root = mkdtempSync(join(tmpdir(), 'bignas-search-'));
 after(() => rmSync(root, { recursive: true, force: true }));
 
-const subject = { weights: 'a'.repeat(64), calibration: 'b'.repeat(64), batch: 8, calibrationVersion: 2, splits: 'c'.repeat(64), engine: 'onnx' } as const;
+const subject = { weights: 'a'.repeat(64), calibration: 'b'.repeat(64), batch: 8, calibrationVersion: 2, splits: 'c'.repeat(64), engine: 'onnx', order: 'first' } as const;
 const checkpoint = { manifest: { space: cifar10 } } as Checkpoint;
 const images = { split: 'validation', images: 100 } as const;
 
@@ -149,7 +153,59 @@ describe('coarse to fine', () => {
   });
 });
 
+test('an evaluation that cannot be kept does not drop those that come after it', async () => {
+  const m = await measuring('full', counting());
+  const kept: string[] = [];
+  let tries = 0;
+  const store = { find: () => undefined, add: (evaluation: { readonly id: string }) => (++tries === 1 ? Promise.reject(new Error('ENOSPC')) : Promise.resolve(void kept.push(evaluation.id))) } as unknown as EvaluationStore;
+  await assert.rejects(measure(coarseGrid(cifar10).slice(0, 9), { ...m, store }), /ENOSPC/);
+  assert.equal(kept.length, 2, 'the two that were under way');
+  await m.store.close();
+});
+
+test('part of a split whose images lie class by class has all classes; the whole is the whole', () => {
+  const labels = Array.from({ length: 90 }, (_, i) => Math.floor(i / 30));
+  assert.deepEqual([...new Set(placesOf(90, 10, 'spread').map((place) => labels[place]))], [0, 1, 2]);
+  for (const order of ['first', 'spread'] as const) assert.deepEqual(placesOf(7, 7, order), [0, 1, 2, 3, 4, 5, 6]);
+  assert.deepEqual(placesOf(90, 3, 'first'), [0, 1, 2]);
+});
+
+describe('a frontier', () => {
+  const record = (architecture: Architecture, value: number): ChildRecord => recordOf(cifar10, architecture, { value, split: 'validation', images: 100 });
+  const grid = coarseGrid(cifar10, paperGrid);
+
+  test('holds no child that another one equals at less, where accuracies are equal, too', () => {
+    const children = grid.map((architecture) => record(architecture, Math.round(20 * Math.min(0.8, madeUp(architecture))) / 20));
+    const costs = ['flops', 'params', 'bytes', 'memory'] as const;
+    for (const a of frontierOf(cifar10, children).front)
+      for (const b of children)
+        assert(!(b.accuracy!.value >= a.accuracy!.value && costs.every((cost) => b.costs[cost].value <= a.costs[cost].value) && costs.some((cost) => b.costs[cost].value < a.costs[cost].value)), `${a.architecture} is beaten by ${b.architecture}`);
+  });
+
+  test('holds the best child within a budget of several bounds', () => {
+    const children = grid.map((architecture) => record(architecture, madeUp(architecture)));
+    let others = 0;
+    for (const flops of [3e6, 6e6, 1.2e7])
+      for (const params of [150e3, 250e3, 400e3])
+        for (const memory of [70e3, 110e3, 150e3]) {
+          const budget = { flops, params, memory };
+          const best = bestOf(children, budget);
+          assert.equal(bestOf(frontierChildren(frontierOf(cifar10, children, [budget])), budget), best);
+          if (bestOf(frontierChildren(frontierOf(cifar10, children)), budget) !== best) others++;
+        }
+    assert(others > 0, 'some of them lie on no single front');
+  });
+});
+
 describe('the store of evaluations', () => {
+  test('removes what a killed writer of statistics left', async () => {
+    const folder = join(root, 'leftovers');
+    mkdirSync(join(folder, 'statistics'), { recursive: true });
+    writeFileSync(join(folder, 'statistics', '.0123.safetensors.partial-9'), 'x');
+    await (await EvaluationStore.open(folder, checkpoint, subject)).close();
+    assert.deepEqual(readdirSync(join(folder, 'statistics')), []);
+  });
+
   test('refuses evaluations of other weights, and lines that are none, naming them', async () => {
     const m = await measuring('store', counting());
     await measure(coarseGrid(cifar10).slice(0, 2), m);
@@ -191,6 +247,17 @@ describe('the accuracy predictor', () => {
     assert(crossValidated.kendall > 0.7, `τ ${crossValidated.kendall}`);
   });
 
+  test('one more child than it fits does not halve what it is fitted on; of one child it says what it has', () => {
+    const many = samples(401, 0);
+    const off = (n: number): number => predictorError(fitPredictor(cifar10, many.slice(0, n)), samples(60, 5000)).meanAbsolute;
+    assert(off(401) < 1.1 * off(400), `${off(401)} and ${off(400)}`);
+    const b0 = networkSpace('efficientnet-b0', { classes: 10, resolution: 32 });
+    const only = coarseGrid(b0).map((architecture) => ({ architecture, accuracy: 0.5 }));
+    assert.equal(only.length, 1);
+    assert.equal(fitPredictor(b0, only).predict(only[0]!.architecture).mean, 0.5);
+    assert.equal(crossValidatedError(b0, only).children, 0);
+  });
+
   test('learns nothing from noise, and does not claim to', () => {
     const noise = (n: number, from: number): { architecture: Architecture; accuracy: number }[] =>
       samples(n, from).map(({ architecture }, i) => ({ architecture, accuracy: stream(key('pure noise'), from + i).uniform() }));
@@ -214,14 +281,21 @@ describe('what a search is compared with', () => {
     assert.deepEqual(randomChildrenAt(cifar10, target, 12, 1), children);
     assert.notDeepEqual(randomChildrenAt(cifar10, target, 12, 2), children);
     assert.deepEqual(randomChildrenAt(cifar10, 1e9, 3, 1), []);
+    const least = smallest(cifar10);
+    const near = costOf(buildGraph(cifar10, least)).flops;
+    assert(randomChildrenAt(cifar10, near, 20, 0).map(formatArchitecture).includes(formatArchitecture(least)));
+    assert(!randomChildrenAt(cifar10, near, 20, 0, formatArchitecture(least)).map(formatArchitecture).includes(formatArchitecture(least)));
   });
 
-  test('the margin is over the median, its error that of two proportions', () => {
+  test('the margin is over the median, its error that of two proportions and of a median', () => {
     const child = (value: number): ChildRecord => ({ ...recordOf(cifar10, smallest(cifar10)), accuracy: { value, split: 'validation', images: 100 } });
     const { margin, noise, random } = compareWithRandom(child(0.8), [child(0.5), child(0.7), child(0.4), child(0.6)]);
     assert.deepEqual(random, { children: 4, median: 0.55, least: 0.4, most: 0.7 });
     assert(Math.abs(margin - 0.25) < 1e-12);
-    assert(Math.abs(noise - Math.sqrt((0.8 * 0.2 + 0.55 * 0.45) / 100)) < 1e-12);
+    const spread = (0.15 ** 2 + 0.15 ** 2 + 0.05 ** 2 + 0.05 ** 2) / 3;
+    assert(Math.abs(noise - Math.sqrt((0.8 * 0.2 + 0.55 * 0.45) / 100 + ((Math.PI / 2) * spread) / 4)) < 1e-12);
+    const alike = compareWithRandom(child(0.8), [child(0.55), child(0.55)]);
+    assert(Math.abs(alike.noise - Math.sqrt((0.8 * 0.2 + 0.55 * 0.45) / 100)) < 1e-12);
   });
 
   test('a scaling changes its own dimension alone, and grows', () => {
@@ -250,6 +324,35 @@ describe('a search of a checkpoint', () => {
   };
   const dataOf = ({ weights, manifest, calibration }: Checkpoint) => ({
     space: tiny, weights: weights.data, source: { crops: calibration, preprocessing: manifest.preprocessing, batch: manifest.calibration.batch },
+  });
+
+  test('says what answers each budget, and has latencies of one device alone', async () => {
+    const folder = join(root, 'devices');
+    const before = await makeCheckpoint(tiny, folder);
+    const evaluator = threadedEvaluator(dataOf(before), 1);
+    const search = (checkpoint: Checkpoint, more: Partial<SearchOptions>): ReturnType<typeof searchSession> =>
+      searchSession({
+        checkpoint, dataset, evaluator, output: join(root, 'devices-search'), images: { split: 'validation', images: 30 }, budgets: [], evaluations: 8, seed: 1, predictor: true, random: 0,
+        compare: false, test: false, latency: false, write: true, signal: new AbortController().signal, report: () => undefined, ...more,
+      });
+    try {
+      await assert.rejects(search(before, { budgets: [{ latency: 1e-3 }] }), { code: 'OPTION_INVALID', message: /--latency-table/ });
+      await assert.rejects(search(before, { output: '/dev/null/search' }), { code: 'OPTION_INVALID', message: /cannot be written: ENOTDIR/ });
+      const table = await makeLatencyTable(tiny, { device: 'phone', children: 4, seed: 0, threads: 1, runs: 1 });
+      const two = { params: 1500, memory: 2500 };
+      const { budgets } = await search(before, { latencyTable: table, budgets: [two, { flops: 1 }] });
+      assert.equal(budgets[1]!.child, null);
+      const first = await openCheckpoint(folder);
+      assert.deepEqual(bestOf(frontierChildren(first.frontier), two), budgets[0]!.child);
+      for (const [device, more] of [['laptop', { latencyTable: { ...table, device: 'laptop' } }], [undefined, {}]] as const) {
+        await search(await openCheckpoint(folder), { seed: 2, ...more });
+        const { frontier, statistics } = await openCheckpoint(folder);
+        assert.deepEqual(new Set(frontierChildren(frontier).map(({ costs }) => costs.latency?.device)), new Set([device]));
+        assert.equal(statistics.size, frontierChildren(frontier).length);
+      }
+    } finally {
+      await evaluator.close();
+    }
   });
 
   test('writes the frontier, calibrated statistics and test scores into it; the evaluators agree; again it evaluates nothing', async () => {

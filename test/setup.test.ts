@@ -262,6 +262,16 @@ describe('TensorFlow engine', () => {
     assert.equal(statSync(file).size, size);
   });
 
+  it('repairs an engine of which a power cut left files empty', async () => {
+    const folder = join(warm, `tensorflow-2.21.0-cpu-${process.arch}`);
+    for (const ending of ['.node', '.json']) {
+      truncateSync(join(folder, readdirSync(folder).find((name) => name.endsWith(ending))!));
+      const repaired = await engine({ cache: warm });
+      assert.equal(repaired.code, 0, repaired.output);
+      assert.equal(placed(), 'cpu-build');
+    }
+  });
+
   it('finds the CUDA libraries of its cache, and stays with the build last asked for', async () => {
     const cache = newCache();
     const gpu = await engine({ cache, variant: 'cuda' });

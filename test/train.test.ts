@@ -370,6 +370,25 @@ test('a run goes on under another recipe where it is told to, and says so; what 
   assert.deepEqual(eventsOf(await readHistory(options.output), 'recipe').map((event) => [event.step, event.changes]), [[6, changes]]);
 });
 
+test('a run goes on with more children a step, or fewer, and can be resumed after it', async () => {
+  await stopping(session('sandwiches', 3), (step) => step === 3);
+  for (const [steps, sandwich] of [[4, ['biggest', 'smallest']], [5, ['biggest', 'random', 'random', 'random', 'smallest']]] as const) {
+    const changed = { recipe: { ...recipe(steps), sandwich: [...sandwich] as [string, ...string[]] } };
+    await stopping(session('sandwiches', steps, { ...changed, resume: true, changeRecipe: true }), (step) => step === steps);
+    await runSession(session('sandwiches', steps, { ...changed, resume: true, signal: AbortSignal.abort() }).options);
+  }
+  assert.deepEqual((await resumeRun(join(folder, 'sandwiches'))).manifest.training.recipeChanges!.map(({ changes }) => changes.find(({ option }) => option === 'sandwich')!.to), [
+    ['biggest', 'smallest'],
+    ['biggest', 'random', 'random', 'random', 'smallest'],
+  ]);
+  // What was written before lists were one option.
+  const path = join(folder, 'sandwiches', 'step-5', 'manifest.json');
+  const manifest = JSON.parse(await readFile(path, 'utf8')) as { training: { recipeChanges: unknown[] } };
+  manifest.training.recipeChanges.push({ step: 5, changes: [{ option: 'sandwich.2', from: 'random' }] });
+  await writeFile(path, JSON.stringify(manifest));
+  assert.equal((await resumeRun(join(folder, 'sandwiches'))).state.step, 5);
+});
+
 test('a run is not overwritten, nor resumed under another recipe, nor from a damaged state', async () => {
   await runSession(session('guarded', 6).options);
   await assert.rejects(runSession(session('guarded', 6).options), /holds a run already/);
@@ -410,6 +429,12 @@ test('a run begins from the weights of a checkpoint, and of other classes draws 
   // As many classes, but others: their classifier is of no use either.
   assert.equal(fromCheckpoint(checkpoint, tiny, dataset.classes.map((name) => `another ${name}`)).record.classifier, 'drawn');
   assert.throws(() => fromCheckpoint(checkpoint, { ...tiny, name: 'tinier', stages: tiny.stages.slice(0, -1) } as typeof tiny, dataset.classes), /do not fit/);
+
+  // Also of one that was killed before its first checkpoint.
+  const killed = session('from-killed', 4, { from: same });
+  await assert.rejects(runSession({ ...killed.options, report: { ...killed.options.report, step: () => { throw new Error('killed'); } } }), /killed/);
+  await stopping(session('from-killed', 4, { resume: true }), (step) => step === 4);
+  assert.deepEqual((await resumeRun(killed.options.output)).manifest.training.from, same.record);
 
   // It is in the manifest, which a resumed run keeps; a run from elsewhere is not gone on with.
   const stop = new AbortController();

@@ -58,7 +58,7 @@ export function napiVersion(offered, supported = Number(process.versions.napi)) 
 }
 
 export function isAddonBuilt({ built }) {
-  return statSync(built, { throwIfNoEntry: false }) !== undefined;
+  return Boolean(statSync(built, { throwIfNoEntry: false })?.size); // a machine whose power goes may leave it empty
 }
 
 /** Size and time tell the addon of one engine from another's, and from one that was built by other means. */

@@ -112,13 +112,21 @@ function writeManifest(folder, wheels) {
 }
 
 function isLibraryReady(folder, { wheels }) {
-  const text = readText(join(folder, 'manifest.json'));
-  if (text === undefined) return false;
-  const manifest = JSON.parse(text);
+  const manifest = parse(readText(join(folder, 'manifest.json')) ?? '');
   return (
+    manifest !== undefined &&
     manifest.wheels.join() === contentOf(wheels).join() &&
     Object.entries(manifest.files).every(([name, size]) => sizeOf(join(folder, name)) === size)
   );
+}
+
+/** `undefined` where it is no JSON: a machine whose power goes may leave a file empty. */
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
 }
 
 /** What an engine was made of: each wheel, and what was taken out of it. */

@@ -26,9 +26,9 @@ export const trainingSchema = z.strictObject({
   validation: z.strictObject({ images: z.int().positive(), biggest: fraction, smallest: fraction }).optional(),
   /** The checkpoint whose weights the run began with, and the passes over its own images that it had had; random weights where there is none. */
   from: z.strictObject({ name: z.string(), dataset: z.string(), digest, epochs: z.number().nonnegative(), classifier: z.enum(['kept', 'drawn']) }).optional(),
-  /** Where the run went on under other options: after `step` steps. `recipe` has the last ones. */
+  /** Where the run went on under other options: after `step` steps. `recipe` has the last ones. A side may be missing: of a sandwich that got longer or shorter, once. */
   recipeChanges: z
-    .array(z.strictObject({ step: z.int().nonnegative(), changes: z.array(z.strictObject({ option: z.string(), from: z.unknown(), to: z.unknown() })) }))
+    .array(z.strictObject({ step: z.int().nonnegative(), changes: z.array(z.strictObject({ option: z.string(), from: z.unknown().optional(), to: z.unknown().optional() })) }))
     .optional(),
   /** Where the run went back: step `from` was not finite for `reason`; from step `to` on, `salt` keys the random draws together with the seed. */
   rollbacks: z

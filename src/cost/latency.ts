@@ -109,8 +109,14 @@ export interface LatencyPrediction {
 export function latencyPredictor(table: LatencyTable): (graph: Graph) => LatencyPrediction {
   const known = new Map(table.operations.map((entry) => [operationKey(entry), entry.seconds]));
   const groups = new Map<string, Entry[]>();
-  for (const entry of table.operations)
-    for (const group of [narrowGroup(entry), entry.op]) groups.set(group, [...(groups.get(group) ?? []), { features: featuresOf(entry), seconds: entry.seconds }]);
+  for (const entry of table.operations) {
+    const features = { features: featuresOf(entry), seconds: entry.seconds };
+    for (const group of [narrowGroup(entry), entry.op]) {
+      const entries = groups.get(group); // grown in place: a client's table may have 100,000 operations of one kind
+      if (entries) entries.push(features);
+      else groups.set(group, [features]);
+    }
+  }
   const fits = new Map<string, readonly number[]>();
   const interpolated = (operation: Operation): number => {
     const group = [narrowGroup(operation), operation.op].find((name) => (groups.get(name)?.length ?? 0) >= enough) ?? operation.op;

@@ -102,7 +102,7 @@ function indexInThread(folder: string, leaveOut: LeaveOut): Promise<FolderIndex>
 }
 
 /** Which images, by their place in the index, belong to which split; ascending. */
-function membersOf(index: FolderIndex): Record<SplitName, number[]> {
+export function membersOf(index: FolderIndex): Record<SplitName, number[]> {
   const part = (name: PartName): number[] | undefined => index.parts.get(name)?.flatMap(({ from, to }) => Array.from({ length: to - from }, (_, i) => from + i));
   const given = { val: part('val'), test: part('test') };
   const test = given.test ?? given.val;
@@ -121,9 +121,9 @@ function membersOf(index: FolderIndex): Record<SplitName, number[]> {
     const share = Math.min(Math.max(Math.floor(order.length * HELD_OUT.part), 1), most);
     for (const name of wanting) {
       const held = order.splice(0, Math.min(share, order.length - 1));
-      members[name].push(...held);
+      for (const at of held) members[name].push(at);
     }
-    members.train.push(...order);
+    for (const at of order) members.train.push(at); // spread as arguments, a class of 125,000 overflows the stack
   }
   for (const name of wanting) members[name].sort((a, b) => a - b);
   members.train.sort((a, b) => a - b);

@@ -126,7 +126,7 @@ async function filesUnder(folder: string, path: string, leaveOut: LeaveOut, abov
     const entries = await Promise.all(some.map((at) => stat(join(folder, at)).catch(() => undefined)));
     for (const [i, at] of some.entries()) {
       const entry = entries[i];
-      if (entry?.isDirectory()) files.push(...(await filesUnder(folder, at, leaveOut, [...above, here])));
+      if (entry?.isDirectory()) for (const file of await filesUnder(folder, at, leaveOut, [...above, here])) files.push(file);
       else if (!IMAGE_NAME.test(at)) leaveOut(at, 'is no JPEG, PNG or WebP by its name');
       else if (!entry) leaveOut(at, 'cannot be opened: a broken link, or a name that is not UTF-8');
       else if (!entry.isFile()) leaveOut(at, 'is no file');

@@ -35,7 +35,12 @@ export async function writeFolderAtomic(folder: string, files: ReadonlyMap<strin
     for (const [name, content] of files) await write(join(partial, name), content, true);
     await syncFolder(partial);
     const replaces = await rename(folder, old).then(() => true, absent);
-    await rename(partial, folder);
+    try {
+      await rename(partial, folder);
+    } catch (error) {
+      if (replaces) await rename(old, folder); // or nothing would bear the name
+      throw error;
+    }
     await syncFolder(parent);
     if (replaces) await rm(old, { recursive: true, force: true });
   } catch (error) {

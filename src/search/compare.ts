@@ -28,12 +28,15 @@ export function randomChildAt(space: SearchSpace, target: number, keys: readonly
   return away <= randomTolerance ? child : undefined;
 }
 
-/** Different random children of given multiply-adds, `count` of them or as many as are found. */
-export function randomChildrenAt(space: SearchSpace, target: number, count: number, seed: number): Architecture[] {
+/**
+ * Different random children of given multiply-adds, `count` of them or as many as are found.
+ * @param except the text of one that is not among them: the child that they are compared with
+ */
+export function randomChildrenAt(space: SearchSpace, target: number, count: number, seed: number, except?: string): Architecture[] {
   const children = new Map<string, Architecture>();
   for (let draw = 0; draw < 10 * count && children.size < count; draw++) {
     const child = randomChildAt(space, target, [seed, key('random child'), Math.round(target), draw]);
-    if (child) children.set(formatArchitecture(child), child);
+    if (child && formatArchitecture(child) !== except) children.set(formatArchitecture(child), child);
   }
   return [...children.values()];
 }
@@ -86,10 +89,19 @@ export interface RandomComparison {
   /** searched − median. */
   readonly margin: number;
   /**
-   * Standard error of the margin: of two accuracies measured on so many images (binomial), as if they were independent. Both are measured
-   * on the same images, so the true one is smaller.
+   * Standard error of the margin: of two accuracies measured on so many images (binomial), as if they were independent (both are measured on the same
+   * images, so the true one is smaller), and of the median of so many random children, from their spread.
    */
   readonly noise: number;
+}
+
+/** Variance of a median over that of a mean, of many normal draws. */
+const MEDIAN_VARIANCE = Math.PI / 2;
+
+/** Of the population that the values are drawn from; 0 of a single one. */
+function varianceOf(values: readonly number[]): number {
+  const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
+  return values.reduce((sum, value) => sum + (value - mean) ** 2, 0) / Math.max(1, values.length - 1);
 }
 
 /** @param random measured children, at least one */
@@ -104,6 +116,6 @@ export function compareWithRandom(searched: ChildRecord, random: readonly ChildR
     searched: value,
     random: { children: values.length, median, least: values[0]!, most: values.at(-1)! },
     margin: value - median,
-    noise: Math.sqrt(variance(value) + variance(median)),
+    noise: Math.sqrt(variance(value) + variance(median) + MEDIAN_VARIANCE * (varianceOf(values) / values.length)),
   };
 }

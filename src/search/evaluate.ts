@@ -10,12 +10,25 @@ import type { SharedWeights } from '../graph/weights.js';
 const evaluationBatch = 100;
 
 export interface EvaluateOptions {
-  /** How many of the split's images, the first ones. Default: all. */
+  /** How many of the split's images (`placesOf`). Default: all. */
   readonly images?: number;
   /** Ends it between two batches, by throwing its reason. */
   readonly signal?: AbortSignal;
   /** What children that begin alike share while they are calibrated. */
   readonly prefixes?: CalibrateOptions['prefixes'];
+}
+
+/** Which images of a split stand for it, as the evaluations of a search say it: the first ones, or some at equal distances. */
+export type ImageOrder = 'first' | 'spread';
+
+/** A folder's images lie class by class: its first ones are of a few classes alone. CIFAR-10's lie in no order. */
+export function orderOf({ source }: Pick<Split, 'source'>): ImageOrder {
+  return source.kind === 'folder' ? 'spread' : 'first';
+}
+
+/** The images of a split that a part of it is measured on, ascending. */
+export function placesOf(count: number, images: number, order: ImageOrder): number[] {
+  return Array.from({ length: images }, (_, i) => (order === 'first' ? i : Math.floor((i * count) / images)));
 }
 
 /** Top-1 accuracy of a calibrated child on a split. */
@@ -31,15 +44,16 @@ export async function accuracy(
   const child = await engine.load(graph, weights, statistics);
   const resolution = graph.nodes[0]!.shape[0]!;
   const classes = graph.nodes.at(-1)!.shape[0]!;
+  const places = placesOf(split.count, images, orderOf(split));
   let right = 0;
   try {
     for (let from = 0; from < images; from += evaluationBatch) {
       signal?.throwIfAborted();
       const count = Math.min(evaluationBatch, images - from);
-      const crops = await split.crops(Array.from({ length: count }, (_, i) => from + i));
+      const crops = await split.crops(places.slice(from, from + count));
       const logits = await child.run({ data: normalisedBatch(crops, preprocessing, resolution, 'NCHW'), count });
       for (let i = 0; i < count; i++)
-        if (argmax(logits.subarray(i * classes, (i + 1) * classes)) === split.labels[from + i]) right++;
+        if (argmax(logits.subarray(i * classes, (i + 1) * classes)) === split.labels[places[from + i]!]) right++;
     }
   } finally {
     await child.dispose();

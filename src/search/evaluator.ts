@@ -27,7 +27,7 @@ export interface EvaluatorData {
 export interface EvaluationTask {
   readonly architecture: Architecture;
   readonly split: SplitSource;
-  /** The first so many of the split's images. */
+  /** So many of the split's images. */
   readonly images: number;
 }
 

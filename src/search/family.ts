@@ -6,7 +6,7 @@ import { biggest, formatArchitecture, smallest, type Architecture } from '../spa
 import { architectureId } from '../space/identity.js';
 import { imagenet } from '../space/presets/imagenet.js';
 import type { SearchSpace } from '../space/space.js';
-import { byAccuracy, fits, paretoFront } from './select.js';
+import { bestOf, byAccuracy, fits, paretoFront, type Budget } from './select.js';
 
 /** The paper's family in `imagenet`, multiply-adds (figure 1: BigNASModel-S, M, L, XL). */
 const imagenetFamily = { S: 242e6, M: 418e6, L: 586e6, XL: 1040e6 } as const;
@@ -32,10 +32,11 @@ export function recordOf(space: SearchSpace, architecture: Architecture, accurac
 
 /**
  * The frontier over children that were measured (or that were not: then the more multiply-adds, the better). The family takes the best
- * child within each budget; the front holds the Pareto-optimal ones over each cost.
+ * child within each budget; the front holds the Pareto-optimal ones over each cost, and the best within each of `wanted`: a budget of several
+ * bounds may be answered by a child that is on no single cost's front.
  * @param children the smallest and the biggest child must be among them
  */
-export function frontierOf(space: SearchSpace, children: readonly ChildRecord[]): Frontier {
+export function frontierOf(space: SearchSpace, children: readonly ChildRecord[], wanted: readonly Budget[] = []): Frontier {
   const budgets = familyBudgets(space);
   const named = (architecture: Architecture): ChildRecord => {
     const id = architectureId(space, architecture);
@@ -49,7 +50,7 @@ export function frontierOf(space: SearchSpace, children: readonly ChildRecord[])
     return children.filter((child) => fits(child, { flops: budgets[name] })).sort(byAccuracy)[0]!;
   };
   const family = Object.fromEntries(familyNames.map((name) => [name, member(name)])) as Frontier['family'];
-  const front = costNames.flatMap((cost) => paretoFront(children, cost));
+  const front = [...costNames.flatMap((cost) => paretoFront(children, cost)), ...wanted.flatMap((budget) => bestOf(children, budget) ?? [])];
   const unique = [...new Map(front.map((child) => [child.id, child])).values()];
   return { family, front: unique.sort((a, b) => a.costs.flops.value - b.costs.flops.value || (a.id < b.id ? -1 : 1)) };
 }

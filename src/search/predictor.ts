@@ -16,12 +16,13 @@ export interface AccuracyPredictor {
   predict(architecture: Architecture): Prediction;
 }
 
-/** Children that are fitted, at most: the time grows with their cube. Of more, every so-manieth in the order given. */
+/** Children that are fitted, at most: the time grows with their cube. Of more, so many at equal distances in the order given. */
 const mostSamples = 400;
 
-/** @param samples at least two */
+/** Of fewer than two samples the predictor says what it has. */
 export function fitPredictor(space: SearchSpace, samples: readonly Sample[]): AccuracyPredictor {
-  const fitted = samples.length <= mostSamples ? samples : samples.filter((_, i) => i % Math.ceil(samples.length / mostSamples) === 0);
+  if (samples.length < 2) return { predict: () => ({ mean: samples[0]?.accuracy ?? 0, deviation: Infinity }) };
+  const fitted = samples.length <= mostSamples ? samples : Array.from({ length: mostSamples }, (_, i) => samples[Math.floor((i * samples.length) / mostSamples)]!);
   const regression = fitGaussianProcess(
     fitted.map(({ architecture }) => features(space, architecture)),
     fitted.map(({ accuracy }) => accuracy),
@@ -63,13 +64,15 @@ export function predictorError(predictor: AccuracyPredictor, samples: readonly S
   return errorOf(samples.map(({ architecture, accuracy }) => ({ predicted: predictor.predict(architecture).mean, measured: accuracy })));
 }
 
-/** The error by cross-validation: every sample is predicted from the other folds. @param samples at least twice as many as folds */
+/** The error by cross-validation: every sample is predicted from the other folds. Where there is only one, none is predicted. */
 export function crossValidatedError(space: SearchSpace, samples: readonly Sample[], folds = 5): PredictorError {
   const order = permutation(samples.length, key('folds'));
   const foldOf = new Map([...order].map((sample, place) => [samples[sample]!, place % folds]));
   return errorOf(
     Array.from({ length: folds }, (_, fold) => {
-      const predictor = fitPredictor(space, samples.filter((sample) => foldOf.get(sample) !== fold));
+      const others = samples.filter((sample) => foldOf.get(sample) !== fold);
+      if (others.length === 0) return [];
+      const predictor = fitPredictor(space, others);
       return samples.filter((sample) => foldOf.get(sample) === fold).map(({ architecture, accuracy }) => ({ predicted: predictor.predict(architecture).mean, measured: accuracy }));
     }).flat(),
   );

@@ -57,7 +57,7 @@ export async function measure(architectures: readonly Architecture[], measuring:
     }
   };
   let last = Promise.resolve();
-  const keep: EvaluationStore['add'] = (...args) => (last = last.then(() => store.add(...args))); // the store takes one at a time
+  const keep: EvaluationStore['add'] = (...args) => (last = last.catch(() => undefined).then(() => store.add(...args))); // the store takes one at a time; one that it could not keep is no reason to drop the next
   // What is under way is kept, too, before an error ends the search.
   const ends = await Promise.allSettled(Array.from({ length: evaluator.parallel }, work));
   for (const end of ends) if (end.status === 'rejected') throw end.reason;

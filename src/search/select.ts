@@ -3,10 +3,17 @@ import type { ChildRecord, CostName } from '../checkpoint/frontier.js';
 /** Upper bounds on a child's cost; absent ones do not bound. */
 export type Budget = Readonly<Partial<Record<CostName, number>>>;
 
-/** Better first: the more accurate; where that is equal or unknown, the one of more multiply-adds, then the id, so that the order is total. */
+/**
+ * Better first: the more accurate; of those that are equally so the one that costs less; where it is unknown, the one of more multiply-adds. Then the id, so that
+ * the order is total.
+ */
 export function byAccuracy(a: ChildRecord, b: ChildRecord): number {
   const value = (child: ChildRecord): number => child.accuracy?.value ?? -1;
-  return value(b) - value(a) || b.costs.flops.value - a.costs.flops.value || (a.id < b.id ? -1 : 1);
+  if (value(a) !== value(b)) return value(b) - value(a);
+  const byId = a.id < b.id ? -1 : 1;
+  if (!a.accuracy) return b.costs.flops.value - a.costs.flops.value || byId;
+  for (const cost of ['flops', 'params', 'memory'] as const) if (a.costs[cost].value !== b.costs[cost].value) return a.costs[cost].value - b.costs[cost].value;
+  return byId;
 }
 
 /** A child whose cost is not known does not fit. */

@@ -12,6 +12,7 @@ import type { Dataset, Split } from '../data/dataset.js';
 import { BignasError } from '../errors.js';
 import { writeFileAtomic } from '../files/atomic.js';
 import { alone } from '../files/lock.js';
+import { unwritable } from '../files/unwritable.js';
 import { writePlot } from '../plot/plot.js';
 import { latencyPredictor, type LatencyTable } from '../cost/latency.js';
 import { buildGraph } from '../graph/buildGraph.js';
@@ -26,8 +27,9 @@ import type { Evaluator } from './evaluator.js';
 import { frontierOf, recordOf } from './family.js';
 import { plotChildren, type PlottedChildren } from './plots.js';
 import { crossValidatedError, fitPredictor, predictorError, type PredictorError } from './predictor.js';
+import { orderOf } from './evaluate.js';
 import { fineSearch, measure, sampleOf, type Measuring } from './search.js';
-import { paretoFront, type Budget } from './select.js';
+import { bestOf, paretoFront, type Budget } from './select.js';
 import { EvaluationStore, type ImagesMeasured } from './store.js';
 import { searchTargets } from './targets.js';
 
@@ -38,7 +40,7 @@ export interface SearchOptions {
   /** Where evaluations, plots and the report lie. */
   readonly output: string;
   readonly evaluator: Evaluator;
-  /** Which images decide: never the test split. The first `images` of it. */
+  /** Which images decide: never the test split. `images` of it. */
   readonly images: ImagesMeasured;
   /** What to search for beyond the whole front: one child each. */
   readonly budgets: readonly Budget[];
@@ -74,6 +76,8 @@ export interface SearchReport {
   readonly predictor: { readonly crossValidated: PredictorError; readonly random?: PredictorError };
   readonly family: Readonly<Record<FamilyName, ChildRecord>>;
   readonly front: readonly ChildRecord[];
+  /** What answers each budget that was asked for; null where no child that was measured fits it. */
+  readonly budgets: readonly { readonly budget: Budget; readonly child: ChildRecord | null }[];
   readonly random?: readonly (RandomComparison & { readonly name: FamilyName; readonly test?: RandomComparison })[];
   readonly scalings?: readonly { readonly name: string; readonly children: readonly ChildRecord[] }[];
 }
@@ -84,29 +88,41 @@ export interface SearchReport {
  * @throws BignasError OPTION_INVALID, SEARCH_MISMATCH, SEARCH_INVALID; the signal's reason
  */
 export async function searchSession(options: SearchOptions): Promise<SearchReport> {
-  const { checkpoint, dataset, output, evaluator, images } = options;
+  const { output, images } = options;
   if (images.split === 'test') throw new Error('Children are chosen on validation or training images, never on the test split.');
   checkOptions(options);
-  await mkdir(output, { recursive: true });
-  return alone(output, 'searches', async () => {
-    const { manifest } = checkpoint;
-    const store = await EvaluationStore.open(output, checkpoint, {
-      weights: manifest.files['weights.safetensors'],
-      calibration: manifest.files['calibration.safetensors'],
-      batch: manifest.calibration.batch,
-      calibrationVersion,
-      splits: manifest.dataset.splits,
-      engine: evaluator.engine,
-    });
-    try {
-      return await new SearchSession(options, store, dataset.splits[images.split]).run();
-    } finally {
-      await store.close();
-    }
-  });
+  try {
+    await mkdir(output, { recursive: true });
+    return await alone(output, 'searches', () => search(options));
+  } catch (error) {
+    throw unwritable(error, `The search in ${output}`, 'give another --output', 'then the same command goes on') ?? error;
+  }
 }
 
-function checkOptions({ checkpoint: { folder, manifest }, dataset, images, write }: SearchOptions): void {
+async function search(options: SearchOptions): Promise<SearchReport> {
+  const { checkpoint, dataset, output, evaluator, images } = options;
+  const { manifest } = checkpoint;
+  const store = await EvaluationStore.open(output, checkpoint, {
+    weights: manifest.files['weights.safetensors'],
+    calibration: manifest.files['calibration.safetensors'],
+    batch: manifest.calibration.batch,
+    calibrationVersion,
+    splits: manifest.dataset.splits,
+    engine: evaluator.engine,
+    order: orderOf(dataset.splits[images.split]),
+  });
+  try {
+    return await new SearchSession(options, store, dataset.splits[images.split]).run();
+  } finally {
+    await store.close();
+  }
+}
+
+function checkOptions({ checkpoint: { folder, manifest }, dataset, images, write, budgets, latencyTable, latency }: SearchOptions): void {
+  if (latency && latencyTable && latencyTable.device !== hostname())
+    throw new BignasError('OPTION_INVALID', `The latency table is of ${latencyTable.device}, and --latency measures on ${hostname()}: one frontier has the latencies of one device. Leave out one of them.`);
+  if (!latencyTable && budgets.some(({ latency }) => latency !== undefined))
+    throw new BignasError('OPTION_INVALID', 'A --budget of latency needs the latencies of a device: give --latency-table, which bignas-profile makes.');
   if (write && /^step-\d+$/.test(basename(folder)))
     throw new BignasError('OPTION_INVALID', `${folder} is a step of a run that may go on, and is not written into. Give the run's checkpoint/ when it has one, or a copy, or --no-write.`);
   if (dataset.digest !== manifest.dataset.splits)
@@ -148,13 +164,18 @@ class SearchSession {
 
     // 2. The frontier: with the children that earlier searches wrote into the checkpoint, so that none makes it worse.
     const found = [...coarse, ...mutated];
-    const frontier = await this.#timed(frontierOf(space, [...found, ...this.#earlier(found)]));
+    const children = [...found, ...(await this.#earlier(found))];
+    const frontier = await this.#timed(frontierOf(space, children, budgets));
+    const written = new Map(frontierChildren(frontier).map((child) => [child.id, child]));
+    const answers = budgets.map((budget) => ({ budget, child: written.get(bestOf(children, budget)?.id ?? '') ?? null }));
 
     // 3. What it is worth: against random children, against scaling one architecture.
     const samples = found.map((child) => sampleOf(space, child));
     const random = await this.#random(frontier);
     const crossValidated = crossValidatedError(space, samples);
-    const onRandom = random && predictorError(fitPredictor(space, samples), random.children.map((child) => sampleOf(space, child)));
+    const fitted = new Set(found.map(({ id }) => id));
+    const unseen = random?.children.filter(({ id }) => !fitted.has(id)) ?? [];
+    const onRandom = unseen.length > 0 ? predictorError(fitPredictor(space, samples), unseen.map((child) => sampleOf(space, child))) : undefined;
     const compared = this.options.compare ? await this.#scalings() : undefined;
 
     const result: SearchReport = {
@@ -167,6 +188,7 @@ class SearchSession {
       predictor: { crossValidated, ...(onRandom && { random: onRandom }) },
       family: frontier.family,
       front: frontier.front,
+      budgets: answers,
       ...(random && { random: random.comparisons }),
       ...(compared && { scalings: compared }),
     };
@@ -209,7 +231,7 @@ class SearchSession {
     const all: ChildRecord[] = [];
     for (const name of ['S', 'M', 'L', 'XL'] as const) {
       const searched = family[name];
-      const architectures = randomChildrenAt(space, searched.costs.flops.value, random, seed);
+      const architectures = randomChildrenAt(space, searched.costs.flops.value, random, seed, searched.architecture);
       if (architectures.length === 0) continue;
       const children = await measure(architectures, this.#telling(`random, like ${name}`, architectures.length));
       const onTest = test ? await this.#onTest([searched, ...children]) : undefined;
@@ -259,19 +281,20 @@ class SearchSession {
     return mapped(frontier, (child) => ({ ...child, costs: { ...child.costs, latency: { value: seconds.get(child.id)!, how: 'measured', device: hostname() } } }));
   }
 
-  /** Children of the checkpoint's frontier that this search did not come by, measured on the same images. */
-  #earlier(found: readonly ChildRecord[]): ChildRecord[] {
-    const { checkpoint, images } = this.options;
+  /**
+   * Children of the checkpoint's frontier that this search did not come by, measured as its own are: what the frontier says of them may be of another engine,
+   * other images or another rule of calibration, and its latencies of another device.
+   */
+  #earlier(found: readonly ChildRecord[]): Promise<ChildRecord[]> {
+    const { space } = this.#measuring;
     const ids = new Set(found.map(({ id }) => id));
-    return frontierChildren(checkpoint.frontier).filter(
-      ({ id, accuracy }) => !ids.has(id) && accuracy?.split === images.split && accuracy.images === images.images && checkpoint.statistics.has(id),
-    );
+    const earlier = frontierChildren(this.options.checkpoint.frontier).filter(({ id }) => !ids.has(id));
+    return measure(earlier.map(({ architecture }) => parseArchitecture(space, architecture)), this.#telling('earlier', earlier.length));
   }
 
   async #statistics(frontier: Frontier): Promise<Map<string, Statistics>> {
     const statistics = new Map<string, Statistics>();
-    for (const child of frontierChildren(frontier))
-      statistics.set(child.id, this.store.find(child.id, this.options.images) ? await this.store.statistics(child) : this.options.checkpoint.statistics.get(child.id)!);
+    for (const child of frontierChildren(frontier)) statistics.set(child.id, await this.store.statistics(child));
     return statistics;
   }
 
@@ -280,20 +303,22 @@ class SearchSession {
     const { manifest: { space, preprocessing, calibration }, weights, calibration: crops } = checkpoint;
     const int8 = new Map<string, Int8Calibration>();
     for (const { id, architecture } of frontierChildren(frontier)) {
-      const calibrated = statistics.get(id)!;
-      const known = calibrated === checkpoint.statistics.get(id) ? checkpoint.int8.get(id) : undefined;
       const graph = buildGraph(space, parseArchitecture(space, architecture));
-      int8.set(id, known ?? (await calibrateInt8(graph, weights, calibrated, { crops, preprocessing, batch: calibration.batch })));
+      int8.set(id, await calibrateInt8(graph, weights, statistics.get(id)!, { crops, preprocessing, batch: calibration.batch }));
     }
     return int8;
   }
 
-  #tell({ family, predictor, random, scalings: scaled }: SearchReport, scores: Manifest['scores']): void {
+  #tell({ family, budgets, predictor, random, scalings: scaled }: SearchReport, scores: Manifest['scores']): void {
     const { report, images } = this.options;
     report(`\nThe family (accuracy on ${images.images} ${images.split} images${scores ? `, on ${scores.images} test images` : ''}):`);
     for (const name of familyNames) {
       const { id, architecture, costs, accuracy } = family[name];
       report(`  ${name.padEnd(8)} ${(costs.flops.value / 1e6).toFixed(2).padStart(7)} MFLOPs  ${percent(accuracy!.value)}${scores ? `  ${percent(scores.accuracy[id]!)}` : ''}  ${architecture}`);
+    }
+    for (const { budget, child } of budgets) {
+      const asked = Object.entries(budget).map(([cost, limit]) => `${cost}=${limit}`).join(',');
+      report(child ? `  ${asked}: ${percent(child.accuracy!.value)}  ${child.architecture}` : `  ${asked}: no child that was measured fits.`);
     }
     const { crossValidated, random: onRandom } = predictor;
     const said = ({ children, kendall, meanAbsolute }: PredictorError): string => `Kendall's τ ${kendall.toFixed(2)}, mean error ${(100 * meanAbsolute).toFixed(2)} points, ${children} children`;

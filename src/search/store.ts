@@ -8,7 +8,7 @@ import { decodeSafetensors, encodeSafetensors } from '../checkpoint/safetensors.
 import type { SplitName } from '../data/dataset.js';
 import { BignasError, shown } from '../errors.js';
 import { AppendFile } from '../files/appendFile.js';
-import { writeFileAtomic } from '../files/atomic.js';
+import { removeLeftovers, writeFileAtomic } from '../files/atomic.js';
 import { jsonLines } from '../files/jsonLines.js';
 import type { Statistics } from '../graph/statistics.js';
 
@@ -33,6 +33,8 @@ const subjectSchema = z.strictObject({
   /** Digest of the split indices. */
   splits: digest,
   engine: z.enum(['onnx', 'tensorflow']),
+  /** Which images a part of a split is (`placesOf`). At first they were the first ones, always. */
+  order: z.enum(['first', 'spread']).default('first'),
 });
 
 export type EvaluationSubject = Omit<Readonly<z.infer<typeof subjectSchema>>, 'format' | 'version'>;
@@ -48,7 +50,7 @@ const evaluationSchema = z.strictObject({
 /** A child that was calibrated and measured. */
 export type StoredEvaluation = Readonly<z.infer<typeof evaluationSchema>>;
 
-/** Which images an accuracy is a fraction of: the first `images` of a split. */
+/** Which images an accuracy is a fraction of: `images` of a split (`placesOf`). */
 export interface ImagesMeasured {
   readonly split: SplitName;
   readonly images: number;
@@ -73,6 +75,7 @@ export class EvaluationStore {
    */
   static async open(folder: string, checkpoint: Pick<Checkpoint, 'manifest'>, subject: EvaluationSubject): Promise<EvaluationStore> {
     await mkdir(join(folder, statisticsFolder), { recursive: true });
+    await removeLeftovers(join(folder, statisticsFolder));
     const path = join(folder, evaluationsFile);
     const evaluations: StoredEvaluation[] = [];
     let length = 0;
@@ -144,7 +147,7 @@ function parse(text: string, path: string, line: number): StoredEvaluation | z.i
 
 function checkSubject(path: string, had: EvaluationSubject, has: EvaluationSubject): void {
   const what: Readonly<Record<keyof EvaluationSubject, string>> = {
-    weights: 'weights', calibration: 'calibration crops', batch: 'calibration batch', calibrationVersion: 'rule of calibration', splits: 'images', engine: 'engine',
+    weights: 'weights', calibration: 'calibration crops', batch: 'calibration batch', calibrationVersion: 'rule of calibration', splits: 'images', engine: 'engine', order: 'choice of images',
   };
   const other = (Object.keys(what) as (keyof EvaluationSubject)[]).filter((name) => had[name] !== has[name]);
   if (other.length > 0)

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { z } from 'zod';
 import { augmentationKinds } from '../data/augment.js';
 import { BignasError } from '../errors.js';
@@ -127,18 +128,18 @@ function checkRecipe({ batch, parts, sandwich, distillation }: Recipe): void {
 /** An option that differs between two recipes, by its path in the recipe (`learningRate.initial`). */
 export interface RecipeChange {
   readonly option: string;
-  readonly from: unknown;
-  readonly to: unknown;
+  readonly from?: unknown;
+  readonly to?: unknown;
 }
 
-/** What to change in one recipe to have the other. */
+/** What to change in one recipe to have the other. A list, such as the sandwich's, is one option: what a manifest keeps of a change has both sides. */
 export function recipeChanges(from: Recipe, to: Recipe): RecipeChange[] {
   const flat = (recipe: object, prefix = ''): [string, unknown][] =>
     Object.entries(recipe).flatMap(([name, value]: [string, unknown]) =>
-      value !== null && typeof value === 'object' ? flat(value, `${prefix}${name}.`) : [[prefix + name, value] as [string, unknown]],
+      value !== null && typeof value === 'object' && !Array.isArray(value) ? flat(value, `${prefix}${name}.`) : [[prefix + name, value] as [string, unknown]],
     );
   const [had, has] = [new Map(flat(from)), new Map(flat(to))];
   return [...new Set([...had.keys(), ...has.keys()])]
     .map((option) => ({ option, from: had.get(option), to: has.get(option) }))
-    .filter((change) => change.from !== change.to);
+    .filter((change) => !isDeepStrictEqual(change.from, change.to));
 }

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { writeFileAtomic } from '../files/atomic.js';
 import { alone } from '../files/lock.js';
+import { unwritable } from '../files/unwritable.js';
 import { json, writeCheckpoint, type CheckpointContent } from '../checkpoint/checkpoint.js';
 import type { FamilyName } from '../checkpoint/frontier.js';
 import type { Manifest } from '../checkpoint/manifest.js';
@@ -85,10 +86,7 @@ export async function runSession(options: SessionOptions): Promise<string | unde
       }
     });
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    if (error instanceof BignasError || code === undefined || !code.startsWith('E') || code.startsWith('ERR_')) throw error;
-    const mend = ['ENOSPC', 'EDQUOT', 'EFBIG'].includes(code) ? 'Make room there' : 'Mend that, or give another --output';
-    throw new BignasError('OPTION_INVALID', `The run in ${output} cannot be written: ${message}. ${mend}; then --resume goes on from the last checkpoint.`, {}, { cause: error });
+    throw unwritable(error, `The run in ${output}`, 'give another --output', 'then --resume goes on from the last checkpoint') ?? error;
   }
 }
 
@@ -113,7 +111,8 @@ class Session {
   }
 
   async run(): Promise<string | undefined> {
-    const { signal, report } = this.options;
+    const { signal, report, from } = this.options;
+    if (from && !this.begun.saved) await this.save(); // whoever resumes before the first checkpoint leaves out --from
     if (this.begun.changed) {
       await this.save(); // before anything is done under the new recipe
       const { step, changes } = this.record.recipeChanges.at(-1)!;

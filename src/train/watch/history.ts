@@ -33,7 +33,7 @@ export const historyEventSchema = z.discriminatedUnion('event', [
   /** The run failed in step `from` and went back to `step`. */
   z.strictObject({ event: z.literal('rollback'), ...stamp, from: z.int().nonnegative(), salt: z.int().nonnegative(), reason: z.string() }),
   /** From `step` on, other options hold (`--change-recipe`). */
-  z.strictObject({ event: z.literal('recipe'), ...stamp, changes: z.array(z.strictObject({ option: z.string(), from: z.unknown(), to: z.unknown() })) }),
+  z.strictObject({ event: z.literal('recipe'), ...stamp, changes: z.array(z.strictObject({ option: z.string(), from: z.unknown().optional(), to: z.unknown().optional() })) }),
   /** A later session goes on from `step`. */
   z.strictObject({ event: z.literal('resume'), ...stamp }),
 ]);
@@ -61,7 +61,11 @@ export async function readHistory(folder: string): Promise<History> {
 
 /** Writes a run's history. What it is given waits in memory until a flush. */
 export class HistoryWriter {
-  private constructor(private readonly file: AppendFile) {}
+  /** @param evaluated the last step whose evaluation the history has */
+  private constructor(
+    private readonly file: AppendFile,
+    private evaluated: number | undefined,
+  ) {}
 
   /**
    * Goes on with the history in a folder: drops what lies beyond `step`, and a last line that was cut off. At step 0 a new one begins.
@@ -70,11 +74,11 @@ export class HistoryWriter {
    */
   static async open(folder: string, step: number): Promise<HistoryWriter> {
     const path = join(folder, historyFile);
-    const length = step === 0 ? 0 : await lengthUntil(path, step);
+    const { length, evaluated } = step === 0 ? { length: 0, evaluated: undefined } : await partUntil(path, step);
     const file = await AppendFile.open(path);
     try {
       await file.truncate(length);
-      const writer = new HistoryWriter(file);
+      const writer = new HistoryWriter(file, evaluated);
       if (length === 0) writer.add({ event: 'start', format: historyFormat, version: historyVersion, step, time: now() });
       return writer;
     } catch (error) {
@@ -83,14 +87,21 @@ export class HistoryWriter {
     }
   }
 
+  /** A run that was killed between an evaluation and its record in the checkpoint evaluates again, to the same end: that is not written twice. */
   add(event: HistoryEvent): void {
+    if (event.event === 'evaluation') {
+      if (event.step === this.evaluated) return;
+      this.evaluated = event.step;
+    }
     this.file.add(Buffer.from(`${JSON.stringify(event)}\n`));
   }
 
   /** Drops what happened after a step. */
   async keepUntil(step: number): Promise<void> {
     await this.file.flush();
-    await this.file.truncate(await lengthUntil(this.file.path, step));
+    const { length, evaluated } = await partUntil(this.file.path, step);
+    this.evaluated = evaluated;
+    await this.file.truncate(length);
   }
 
   flush(options?: { readonly sync?: boolean }): Promise<void> {
@@ -107,14 +118,16 @@ export function now(): string {
   return new Date().toISOString();
 }
 
-/** Bytes of a history up to the first event beyond a step: as steps never descend, all that follows is beyond it, too. */
-async function lengthUntil(path: string, step: number): Promise<number> {
+/** Bytes of a history up to the first event beyond a step (as steps never descend, all that follows is beyond it, too), and the last step that is evaluated in them. */
+async function partUntil(path: string, step: number): Promise<{ readonly length: number; readonly evaluated: number | undefined }> {
   let length = 0;
+  let evaluated: number | undefined;
   for await (const { event, end } of wholeLines(path)) {
     if (event.step > step) break;
     length = end;
+    if (event.event === 'evaluation') evaluated = event.step;
   }
-  return length;
+  return { length, evaluated };
 }
 
 /** The events of a history, each with the offset behind its line. */

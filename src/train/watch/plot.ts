@@ -25,9 +25,10 @@ export function plotHistory(history: History): Promise<Plot> {
 /** A run as a plot takes it, from its history. */
 export function plottedRun(name: string, history: History): PlottedRun {
   const steps = eventsOf(history, 'step');
+  const epochs = new Map(steps.map(({ step, epoch }) => [step, epoch])); // not in proportion where the batch changed on the way
   const epochsPerStep = steps.length > 0 ? steps.at(-1)!.epoch / steps.at(-1)!.step : 0;
   const accuracies = eventsOf(history, 'evaluation').flatMap(({ step, accuracy }) =>
-    (['biggest', 'smallest'] as const).map((child) => ({ epoch: step * epochsPerStep, child, accuracy: accuracy[child] })),
+    (['biggest', 'smallest'] as const).map((child) => ({ epoch: epochs.get(step) ?? step * epochsPerStep, child, accuracy: accuracy[child] })),
   );
   return { name, accuracies, rates: steps };
 }
