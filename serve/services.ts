@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { availableParallelism } from 'node:os';
 import type { Logger } from 'pino';
 import { calibrationVersion } from '../src/calibrate/calibrate.js';
+import { int8Version } from '../src/calibrate/int8.js';
 import type { Checkpoint } from '../src/checkpoint/checkpoint.js';
 import type { LatencyTable } from '../src/cost/latency.js';
 import { BignasError } from '../src/errors.js';
@@ -176,7 +177,7 @@ export async function startServices(opened: Checkpoint, path: string, options: S
   const buffers = new Buffers(UNUSED_BYTES);
   const children = new Children({ build, run: groups, maxBytes: parts.children, observer: observer('children'), onBuilt, maxBatch, batchObserver: metrics.batchObserver, buffers, onLanesLack });
   memory.children = children;
-  const maker = `${packageVersion()}-${tensorflow ? 'tensorflow' : 'onnx'}-${calibrationVersion}`;
+  const maker = `${packageVersion()}-${tensorflow ? 'tensorflow' : 'onnx'}-${calibrationVersion}-${int8Version}`;
   const bundles = await Bundles.open({ build, folder, maxBytes: cacheBytes, maker, observer: observer('bundles'), onBuilt });
   const all = [...new Set<Thread<ImageRole> | Thread<BuildRole> | Thread<RunRole>>([...images, build, ...run, ...lanes])];
   const close = async (): Promise<void> => {

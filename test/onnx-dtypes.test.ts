@@ -185,9 +185,25 @@ function convolution(kernel: readonly number[], bias: readonly number[]) {
   return b.content();
 }
 
+test('what becomes of a value: its swish, its gate, or itself where it is read otherwise as well', () => {
+  const b = new OnnxBuilder();
+  b.node('Relu', 'a', ['input']);
+  b.node('Sigmoid', 'gate', ['a']);
+  b.node('Mul', 'swish', ['a', 'gate']);
+  b.node('AveragePool', 'pooled', ['swish']);
+  b.node('HardSigmoid', 'hard', ['pooled']);
+  b.node('Mul', 'scaled', ['swish', 'hard']);
+  const becomes = new Map(rangedValues(b.content(), 'input').map((value) => [value.name, value.becomes]));
+  assert.deepEqual([...becomes.keys()].sort(), ['a', 'input', 'pooled', 'scaled', 'swish']);
+  const at = (name: string): number[] => [-4, 0.5].map((x) => becomes.get(name)!(x));
+  close(Float32Array.from(at('a')), [-4 / (1 + Math.exp(4)), 0.5 / (1 + Math.exp(-0.5))], 1e-6, 'swish');
+  close(Float32Array.from(at('pooled')), [0, 0.5 / 6 + 0.5], 1e-6, 'gate');
+  for (const name of ['input', 'swish', 'scaled']) assert.deepEqual(at(name), [-4, 0.5]);
+});
+
 test('weights are whole steps of their channel up to 64, biases whole steps of the products', () => {
   const content = convolution([1, -0.25, 0, 0, 1e-12, 0], [0.5, 0, 3]);
-  assert.deepEqual(rangedValues(content, 'input'), ['input', 'y']);
+  assert.deepEqual(rangedValues(content, 'input').map(({ name }) => name), ['input', 'y']);
   const { initializers } = quantised(content, 'input', Float32Array.of(-1, 3, 0, 1));
   const of = (name: string): TensorProto => initializers.find((tensor) => tensor.name === name)!;
   const bytes = (name: string): Uint8Array => of(name).rawData.slice();
@@ -232,6 +248,15 @@ describe('the range of a histogram', () => {
       const [least, most] = histogram.range();
       assert.ok(least > -12 && least < -1.5 && most < 12 && most > 1.5, `${least} to ${most}`);
     }
+  });
+
+  test('of what a swish reads wastes no steps on what it makes nothing of', () => {
+    const draws = stream(key('test histogram'), 2);
+    const histogram = new Histogram();
+    histogram.add(Float32Array.from({ length: 100_000 }, () => 10 * draws.normal() - 10));
+    const [plain, swish] = [histogram.range(), histogram.range((x) => x / (1 + Math.exp(-x)))];
+    assert.ok(plain[0] < -25 && swish[0] > -15 && swish[0] < -2, `${plain[0]} and ${swish[0]}`);
+    assert.ok(swish[1] > 10, `${swish[1]}`);
   });
 
   test('of zeros alone is zero; what is not finite is refused', () => {

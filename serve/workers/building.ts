@@ -10,7 +10,7 @@ import type { BundleOptions } from '../../src/bundle/formats.js';
 import type { BundleManifest } from '../../src/bundle/manifest.js';
 import { calibrate, calibrationVersion } from '../../src/calibrate/calibrate.js';
 import { goldenLogits } from '../../src/calibrate/golden.js';
-import { calibrateInt8 } from '../../src/calibrate/int8.js';
+import { calibrateInt8, int8Version } from '../../src/calibrate/int8.js';
 import { PrefixStore } from '../../src/calibrate/prefixStore.js';
 import { openCheckpoint, type Checkpoint } from '../../src/checkpoint/checkpoint.js';
 import { BignasError } from '../../src/errors.js';
@@ -108,7 +108,7 @@ export interface BuildEngine {
 /** What a build worker answers. */
 export function buildHandlers({ folder, statisticsBytes, prefixBytes, statisticsFolder, threads, checkpoints: sent }: BuildWorkerData, held: HeldCheckpoints, { engine, version, modelOf }: BuildEngine): Handlers<BuildRole> {
   for (const one of sent) held.set(one.serial, receiveCheckpoint(one.checkpoint));
-  const kept = statisticsFolder && new StatisticsFolder(statisticsFolder.path, statisticsFolder.maxBytes, `${engine.name}-${version}-${calibrationVersion}`);
+  const kept = statisticsFolder && new StatisticsFolder(statisticsFolder.path, statisticsFolder.maxBytes, `${engine.name}-${version}-${calibrationVersion}-${int8Version}`);
   const prefixes = new PrefixStore(prefixBytes);
   /** Statistics computed here: a child that left memory is not calibrated again. */
   const computed = new LRUCache<string, Calibrated>({

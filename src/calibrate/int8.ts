@@ -8,6 +8,9 @@ import { onnxModel } from '../onnx/model.js';
 import { activationRanges, type RangeOptions } from '../onnx/ranges.js';
 import { batches, type CalibrationSource } from './calibrate.js';
 
+/** Raised by whatever changes the int8 model that comes of the same child and statistics: kept ones of another version are not used. */
+export const int8Version = 2;
+
 /** Crops that ranges are taken from, the first ones: more give no better int8 model (bench/README.md). */
 const CROPS = 128;
 

@@ -23,38 +23,42 @@ export class Histogram {
   }
 
   /**
-   * The range, zero included, whose 256 steps have the least mean absolute error: a quarter of a step within, all that lies beyond it outside. Of the ways
-   * measured (bench/slice) it costs the least accuracy; squares, which weigh the few far ones more, and the extremes themselves cost several times as much.
+   * The range, zero included, whose 256 steps have the least mean absolute error in what becomes of the value: a quarter of a step within, all that lies beyond it outside.
+   * Of the ways measured (bench/README.md) it costs the least accuracy; squares, which weigh the few far ones more, and the extremes themselves cost several
+   * times as much.
+   * @param becomes what the network makes of an element: far below zero, a swish makes nothing of it, and steps would be wasted there
    */
-  range(): readonly [least: number, most: number] {
-    const { below, sumBelow } = this.#cumulated();
-    const [all, sum] = [below[BINS]!, sumBelow[BINS]!];
-    const edge = (bound: number): number => Math.min(Math.max(Math.round(((bound - this.#from) / (this.#to - this.#from)) * BINS), 0), BINS);
+  range(becomes: (x: number) => number = (x) => x): readonly [least: number, most: number] {
+    const [from, to] = [this.#from, this.#to];
+    if (from === to) return [0, 0];
+    const width = (to - from) / BINS;
+    const edge = (bound: number): number => Math.min(Math.max(Math.round(((bound - from) / (to - from)) * BINS), 0), BINS);
+    const middles = Float64Array.from({ length: BINS }, (_, i) => from + (i + 0.5) * width);
+    const images = middles.map(becomes);
+    // Of the elements below each bin's edge: how much what becomes of them changes with them, summed.
+    const slopes = new Float64Array(BINS + 1);
+    for (let i = 0; i < BINS; i++) slopes[i + 1] = slopes[i]! + this.#counts[i]! * Math.abs(becomes(from + (i + 1) * width) - becomes(from + i * width)) / width;
+    /** Each bound on a side, and the error of what lies beyond it. */
     const bounds = (furthest: number) =>
-      Array.from({ length: CANDIDATES }, (_, k) => (furthest * (CANDIDATES - k)) / CANDIDATES).map((bound) => ({ bound, at: edge(bound) }));
-    let best: readonly [number, number] = [this.#from, this.#to];
+      Array.from({ length: furthest === 0 ? 1 : CANDIDATES }, (_, k) => {
+        const bound = (furthest * (CANDIDATES - k)) / CANDIDATES;
+        const at = edge(bound);
+        const image = becomes(bound);
+        let outside = 0;
+        for (let i = furthest < 0 ? 0 : at; i < (furthest < 0 ? at : BINS); i++) outside += this.#counts[i]! * Math.abs(images[i]! - image);
+        return { bound, at, outside };
+      });
+    let best: readonly [number, number] = [from, to];
     let leastError = Infinity;
-    for (const low of this.#from < 0 ? bounds(this.#from) : [{ bound: 0, at: edge(0) }])
-      for (const high of this.#to > 0 ? bounds(this.#to) : [{ bound: 0, at: edge(0) }]) {
-        const within = ((below[high.at]! - below[low.at]!) * (high.bound - low.bound)) / 255 / 4;
-        const outside = low.bound * below[low.at]! - sumBelow[low.at]! + (sum - sumBelow[high.at]!) - high.bound * (all - below[high.at]!);
-        if (within + outside >= leastError) continue;
-        leastError = within + outside;
+    const highs = bounds(Math.max(to, 0));
+    for (const low of bounds(Math.min(from, 0)))
+      for (const high of highs) {
+        const within = ((slopes[high.at]! - slopes[low.at]!) * (high.bound - low.bound)) / 255 / 4;
+        if (within + low.outside + high.outside >= leastError) continue;
+        leastError = within + low.outside + high.outside;
         best = [low.bound, high.bound];
       }
     return [Math.fround(best[0]), Math.fround(best[1])];
-  }
-
-  /** Elements below each bin's edge, and their sum. */
-  #cumulated(): { readonly below: Float64Array; readonly sumBelow: Float64Array } {
-    const below = new Float64Array(BINS + 1);
-    const sumBelow = new Float64Array(BINS + 1);
-    const width = (this.#to - this.#from) / BINS;
-    for (let i = 0; i < BINS; i++) {
-      below[i + 1] = below[i]! + this.#counts[i]!;
-      sumBelow[i + 1] = sumBelow[i]! + this.#counts[i]! * (this.#from + (i + 0.5) * width);
-    }
-    return { below, sumBelow };
   }
 
   /** Widens until all of the data lie within; of empty bins, to just there. */

@@ -9,7 +9,7 @@ import { emitGraph, type Normalisation } from './emit.js';
 import { inHalfPrecision } from './half.js';
 import { emitPreprocessing, imageInput } from './preprocessing.js';
 import { batchOf, DataType, floatAttribute, valueOf, type ValueInfoProto } from './proto.js';
-import { quantised, rangedValues, type ActivationRanges } from './quantise.js';
+import { quantised, rangedValues, type ActivationRanges, type RangedValue } from './quantise.js';
 
 /** Of weights and activations. `input` and the outputs are float32 in any case. */
 export type DType = 'float32' | 'float16' | 'int8';
@@ -37,12 +37,13 @@ export function onnxModel(graph: Graph, weights: SharedWeights, statistics: Stat
   return b.build([preprocessing ? imageInput() : inputOf(graph)], [batchOf(LOGITS, shape), batchOf(PROBABILITIES, shape)], options);
 }
 
-/** The float32 model whose outputs are the values, but its input, whose ranges an int8 model needs. */
-export function observedModel(graph: Graph, weights: SharedWeights, statistics: Statistics): Uint8Array {
+/** The values whose ranges an int8 model needs, and the float32 model whose outputs they are, but for its input. */
+export function observedModel(graph: Graph, weights: SharedWeights, statistics: Statistics): { readonly values: readonly RangedValue[]; readonly model: Uint8Array } {
   const b = new OnnxBuilder();
   const network = floatNetwork(graph, weights, statistics);
   b.append(network);
-  return b.build([inputOf(graph)], rangedValues(network, INPUT).filter((name) => name !== INPUT).map((name) => valueOf(name, DataType.float)));
+  const values = rangedValues(network, INPUT);
+  return { values, model: b.build([inputOf(graph)], values.filter(({ name }) => name !== INPUT).map(({ name }) => valueOf(name, DataType.float))) };
 }
 
 function inputOf(graph: Graph): ValueInfoProto {

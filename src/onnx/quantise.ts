@@ -23,8 +23,12 @@ const MOVING = new Set(['Slice', 'Pad', 'MaxPool', 'Flatten']);
 /** Activations that ONNX Runtime joins with the operator before them, as a bound of its result. */
 const BOUNDING = new Set(['Relu', 'Clip']);
 
-/** Operators whose results lie between 0 and 1, whatever the images. */
-const UNIT = new Set(['Sigmoid', 'HardSigmoid']);
+/** Operators whose results lie between 0 and 1, whatever the images. A hard one has the slope that networks give it. */
+const GATES: Readonly<Record<string, (x: number) => number>> = {
+  Sigmoid: (x) => 1 / (1 + Math.exp(-x)),
+  HardSigmoid: (x) => Math.min(Math.max(x / 6 + 0.5, 0), 1),
+};
+const UNIT = new Set(Object.keys(GATES));
 
 /** Which values of a float32 graph are quantised: all activations, but what only a bound reads that is joined with its operator, and the dense layer's result. */
 class Plan {
@@ -32,9 +36,12 @@ class Plan {
   readonly quantised: ReadonlySet<string>;
   /** The operator that a value is the result of. */
   readonly operators: ReadonlyMap<string, string>;
+  /** The operators that read a value. */
+  readonly readers: ReadonlyMap<string, readonly string[]>;
 
   constructor({ nodes }: Content, input: string) {
     const readers = new Map<string, string[]>();
+    this.readers = readers;
     for (const { opType, input } of nodes) for (const value of input) readers.set(value, [...(readers.get(value) ?? []), opType]);
     const isBounded = (value: string): boolean => {
       const [reader, another] = readers.get(value) ?? [];
@@ -45,13 +52,29 @@ class Plan {
   }
 }
 
-/** The values whose ranges `quantised` needs, in the order of execution. */
-export function rangedValues(content: Content, input: string): string[] {
-  const { quantised, operators } = new Plan(content, input);
-  return [...quantised].filter((value) => {
-    const opType = operators.get(value);
-    return opType === undefined || !(UNIT.has(opType) || MOVING.has(opType));
-  });
+/** A value whose range `quantised` needs. */
+export interface RangedValue {
+  readonly name: string;
+  /** What the network makes of an element of it: of a convolution's result, its swish or its gate. */
+  readonly becomes: (x: number) => number;
+}
+
+/** In the order of execution. */
+export function rangedValues(content: Content, input: string): RangedValue[] {
+  const { quantised, operators, readers } = new Plan(content, input);
+  return [...quantised]
+    .filter((value) => {
+      const opType = operators.get(value);
+      return opType === undefined || !(UNIT.has(opType) || MOVING.has(opType));
+    })
+    .map((name) => ({ name, becomes: becomesBy(readers.get(name) ?? []) }));
+}
+
+/** By the operators that read a value: a gate alone, or the gate and the product with it (swish). */
+function becomesBy(readers: readonly string[]): (x: number) => number {
+  const gateOf = readers.map((opType) => GATES[opType]).find((gate) => gate !== undefined);
+  if (!gateOf || readers.some((opType) => opType !== 'Mul' && GATES[opType] === undefined)) return (x) => x;
+  return readers.includes('Mul') ? (x) => x * gateOf(x) : gateOf;
 }
 
 /**
@@ -61,7 +84,7 @@ export function rangedValues(content: Content, input: string): string[] {
 export function quantised(content: Content, input: string, ranges: ActivationRanges): Content {
   const values = rangedValues(content, input);
   if (ranges.length !== 2 * values.length) throw new Error(`Expected ranges of ${values.length} values, got ${ranges.length / 2}.`);
-  return new Quantiser(content, input, new Map(values.map((value, i) => [value, [ranges[2 * i]!, ranges[2 * i + 1]!]]))).write();
+  return new Quantiser(content, input, new Map(values.map(({ name }, i) => [name, [ranges[2 * i]!, ranges[2 * i + 1]!]]))).write();
 }
 
 interface Encoding {

@@ -30,20 +30,21 @@ export async function activationRanges(
   batches: Iterable<Batch>,
   { threads = 1, signal }: RangeOptions = {},
 ): Promise<ActivationRanges> {
-  const session = await createSession(observedModel(graph, weights, statistics), threads, { lean: true });
-  const histograms = new Map([INPUT, ...session.outputNames].map((name) => [name, new Histogram()]));
+  const { values, model } = observedModel(graph, weights, statistics);
+  const session = await createSession(model, threads, { lean: true });
+  const observed = values.map((value) => ({ ...value, histogram: new Histogram() }));
   let count = 0;
   try {
     for (const batch of batches) {
       await letEventsIn();
       signal?.throwIfAborted();
       const outputs = await session.run(feed(session, batch));
-      for (const [name, histogram] of histograms) histogram.add(name === INPUT ? batch.data : view(outputs, name));
+      for (const { name, histogram } of observed) histogram.add(name === INPUT ? batch.data : view(outputs, name));
       count++;
     }
   } finally {
     await session.release();
   }
   if (count === 0) throw new Error('Expected at least one batch to take ranges from, got none.');
-  return Float32Array.from([...histograms.values()].flatMap((histogram) => histogram.range()));
+  return Float32Array.from(observed.flatMap(({ histogram, becomes }) => histogram.range(becomes)));
 }

@@ -9,15 +9,15 @@ export async function answerTo(url: string, query: string): Promise<string> {
   return (JSON.parse((response.body as Buffer).toString()) as { code: string }).code;
 }
 
-/** By brute force: every child that fits, the most accurate, of those of most multiply-adds, of those the first by id. */
+/** By brute force: every child that fits, the most accurate, of those the one that costs least, of those the first by id. */
 export function expected(children: readonly { readonly record: ChildRecord; readonly cost: number }[], limit: number): string {
+  const orderOf = ({ accuracy, costs: { flops, params, memory }, id }: ChildRecord): readonly (number | string)[] => [-accuracy!.value, flops.value, params.value, memory.value, id];
   let best: ChildRecord | undefined;
   for (const { record, cost } of children) {
     if (cost > limit) continue;
-    const better = !best
-      || record.accuracy!.value > best.accuracy!.value
-      || (record.accuracy!.value === best.accuracy!.value && (record.costs.flops.value > best.costs.flops.value || (record.costs.flops.value === best.costs.flops.value && record.id < best.id)));
-    if (better) best = record;
+    const [had, has] = [best && orderOf(best), orderOf(record)];
+    const differs = had?.findIndex((value, i) => value !== has[i]) ?? -1;
+    if (!had || (differs >= 0 && has[differs]! < had[differs]!)) best = record;
   }
   return best?.architecture ?? 'BUDGET_TOO_SMALL';
 }
