@@ -8,7 +8,7 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { after, test } from 'node:test';
-import { writeFolderAtomic } from '../src/files/atomic.js';
+import { removeLeftovers, writeFolderAtomic } from '../src/files/atomic.js';
 import { alone } from '../src/files/lock.js';
 
 const root = mkdtempSync(join(tmpdir(), 'bignas-files-'));
@@ -53,4 +53,16 @@ test('a folder that cannot be put in place leaves the old one there', async () =
   }
   assert.equal(readFileSync(join(folder, 'a'), 'utf8'), 'old');
   assert.deepEqual(readdirSync(root).filter((name) => name.startsWith('.')), []);
+});
+
+test('what killed writers left goes; a folder whose successor was not put in its place is there again', async () => {
+  const place = join(root, 'leftovers');
+  for (const name of ['.lost.partial-old-17', '.lost.partial-17', '.kept.partial-old-17', 'kept', '.file.partial-0b-1']) {
+    await mkdir(join(place, name), { recursive: true });
+    await writeFile(join(place, name, 'name'), name);
+  }
+  await removeLeftovers(place);
+  assert.deepEqual((await readdir(place)).sort(), ['kept', 'lost']);
+  assert.equal(readFileSync(join(place, 'lost', 'name'), 'utf8'), '.lost.partial-old-17');
+  assert.equal(readFileSync(join(place, 'kept', 'name'), 'utf8'), 'kept');
 });

@@ -49,9 +49,16 @@ export async function writeFolderAtomic(folder: string, files: ReadonlyMap<strin
   }
 }
 
-/** Removes what killed writers left in a folder. Nobody may be writing there. */
+/** Removes what killed writers left in a folder; an old folder that one moved aside and put no new one in the place of gets its name back. Nobody may be writing there. */
 export async function removeLeftovers(parent: string): Promise<void> {
-  for (const name of await readdir(parent)) if (/^\..+\.partial-/.test(name)) await rm(join(parent, name), { recursive: true, force: true });
+  const names = await readdir(parent);
+  for (const name of names) {
+    const old = /^\.(.+)\.partial-old-\d+$/.exec(name)?.[1];
+    if (old !== undefined && !names.includes(old)) {
+      await rename(join(parent, name), join(parent, old));
+      names.push(old);
+    } else if (/^\..+\.partial-/.test(name)) await rm(join(parent, name), { recursive: true, force: true });
+  }
 }
 
 function absent(error: NodeJS.ErrnoException): false {
