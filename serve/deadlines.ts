@@ -25,6 +25,33 @@ export interface DeadlineChoice {
   readonly slid: boolean;
 }
 
+/** Part of answers that may come later than expected and `Lateness`. */
+const TOO_LATE = 0.01;
+/** Milliseconds that an answer moves the estimate by. */
+const PACE = 1;
+/** Milliseconds after which half of it is forgotten: the machine was busy with something else, and few may ask now. */
+const HALF_LIFE = 10_000;
+
+/**
+ * By how much answers come later than expected, all but one in a hundred: an online estimate of the quantile, which rises with each answer that comes later still and
+ * falls a little with each other one, and with time.
+ */
+export class Lateness {
+  #value = 0;
+  #at = performance.now();
+
+  get milliseconds(): number {
+    return this.#value * 0.5 ** ((performance.now() - this.#at) / HALF_LIFE);
+  }
+
+  /** @param late milliseconds that an answer came later than was expected; negative: sooner */
+  observe(late: number): void {
+    const value = this.milliseconds;
+    this.#value = Math.max(0, value + PACE * (late > value ? 1 - TOO_LATE : -TOO_LATE));
+    this.#at = performance.now();
+  }
+}
+
 /** Part of a deadline that is kept for what is not foreseen. */
 const reserve = 0.1;
 
@@ -32,6 +59,7 @@ const reserve = 0.1;
  * The most accurate of the children that is expected to answer in time under the load of now: of those in memory, as another would have to be built first.
  * @param spent milliseconds that the request has taken so far
  * @param before milliseconds that it takes before it waits for a run: decoding
+ * @param late milliseconds by which answers come later than expected now and then: the child is one that makes it even so, where there is one
  * @param expectedOf undefined for a child that is not in memory
  * @throws BignasError OVERLOADED where the queue alone makes all of them late, DEADLINE_TOO_SHORT where none would be in time even so, BUDGET_TOO_SMALL where none is allowed
  */
@@ -40,6 +68,7 @@ export function childInTime(
   { deadline, minAccuracy, budget }: DeadlineAsked,
   spent: number,
   before: number,
+  late: number,
   expectedOf: (id: string) => Expected | undefined,
 ): DeadlineChoice {
   const allowed = children.filter((child) => fits(child, budget) && (child.accuracy?.value ?? 0) >= minAccuracy);
@@ -52,7 +81,9 @@ export function childInTime(
   if (ready.length === 0) throw new BignasError('OVERLOADED', 'The children that are allowed are not in memory yet. Ask again in a second.');
   const most = deadline * (1 - reserve);
   ready.sort((a, b) => byAccuracy(a.child, b.child));
-  const chosen = ready.find(({ expected }) => expected <= most);
+  const surest = ready.find(({ expected }) => expected + late <= most);
+  // Where none is sure, the fastest may make it all the same.
+  const chosen = surest ?? ready.filter(({ expected }) => expected <= most).reduce<(typeof ready)[number] | undefined>((a, b) => (a && a.expected <= b.expected ? a : b), undefined);
   const ideal = ready.find(({ alone }) => alone <= most);
   if (chosen) return { child: chosen.child, expected: chosen.expected, slid: chosen !== ideal };
   if (ideal) throw new BignasError('OVERLOADED', `The server is busy: even the fastest child would answer after ${Math.min(...ready.map(({ expected }) => Math.ceil(expected)))} ms. Ask again in a second.`, { deadline });

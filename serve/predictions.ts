@@ -4,7 +4,7 @@ import type { Images } from './batches.js';
 import type { ChildDescription } from '../src/bundle/child.js';
 import { BignasError, type ErrorCode } from '../src/errors.js';
 import type { Children } from './children.js';
-import { childInTime } from './deadlines.js';
+import { childInTime, Lateness } from './deadlines.js';
 import { nameLabel, type Metrics } from './metrics.js';
 import { childOf, deadlineOf, type ChosenChild, type DeadlineQuery } from './schemas.js';
 import type { Served } from './served.js';
@@ -60,6 +60,7 @@ const refusals: readonly ErrorCode[] = ['DEADLINE_TOO_SHORT', 'DEADLINE_MISSED',
 /** Classifies images with the child that is asked for: the one way that every protocol takes. */
 export class Predictions {
   readonly #decode = new RecentMean();
+  readonly #late = new Lateness();
 
   constructor(
     private readonly children: Children,
@@ -84,7 +85,7 @@ export class Predictions {
     const child = (spent: number, count: number, decodes: boolean): ChosenInTime => {
       // Bodies that wait for an image worker are decoded first.
       const before = !decodes ? 0 : this.#decode.value * (count + leastLoaded(this.images).load);
-      const { child, expected, slid } = childInTime(asked.children, asked.asked, spent, before, (id) => this.children.expected(served, id, count));
+      const { child, expected, slid } = childInTime(asked.children, asked.asked, spent, before, this.#late.milliseconds, (id) => this.children.expected(served, id, count));
       return { child: { ...served.describe(child.architecture), costs: child.costs }, choice: 'most accurate in time', expected, slid };
     };
     return { deadline: asked.asked.deadline, arrived, child };
@@ -109,7 +110,10 @@ export class Predictions {
       if ('sent' in input) this.#decode.observe((1000 * prepared.seconds) / prepared.count);
       const { answer, ready, run, rows } = await children.classify(served, child, prepared, top, signal, deadline === undefined ? undefined : arrived + deadline);
       const took = performance.now() - arrived;
-      if (deadline !== undefined) metrics.deadlines.inc({ result: took <= deadline ? 'met' : 'missed' });
+      if (deadline !== undefined) {
+        this.#late.observe(took - expected!);
+        metrics.deadlines.inc({ result: took <= deadline ? 'met' : 'missed' });
+      }
       if (slid) metrics.slides.inc();
       metrics.predictions.inc({ name: nameLabel(child.name) }, prepared.count);
       return {

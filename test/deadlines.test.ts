@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
 import request from 'supertest';
-import { childInTime, type Expected } from '../serve/deadlines.js';
+import { childInTime, Lateness, type Expected } from '../serve/deadlines.js';
 import type { RunningServer } from '../serve/server.js';
 import { frontierChildren, type Checkpoint } from '../src/checkpoint/checkpoint.js';
 import type { ChildRecord, Frontier } from '../src/checkpoint/frontier.js';
@@ -29,34 +29,57 @@ describe('the child of a deadline', () => {
 
   test('is the most accurate that makes it, with a tenth in reserve', () => {
     for (const [deadline, expected] of [[1000, 4], [60, 4], [55, 3], [40, 2], [12, 0]] as const)
-      assert.equal(place(childInTime(frontierChildren(frontier), { deadline, ...all }, 0, 0, loaded(0)).child), expected, String(deadline));
-    const { expected, slid } = childInTime(frontierChildren(frontier), { deadline: 60, ...all }, 2, 1, loaded(0));
+      assert.equal(place(childInTime(frontierChildren(frontier), { deadline, ...all }, 0, 0, 0, loaded(0)).child), expected, String(deadline));
+    const { expected, slid } = childInTime(frontierChildren(frontier), { deadline: 60, ...all }, 2, 1, 0, loaded(0));
     assert.deepEqual([expected, slid], [53, false]);
   });
 
   test('slides to smaller ones under load, down to the accuracy that is asked for, and no further', () => {
-    const slid = childInTime(frontierChildren(frontier), { deadline: 60, ...all }, 0, 0, loaded(30));
+    const slid = childInTime(frontierChildren(frontier), { deadline: 60, ...all }, 0, 0, 0, loaded(30));
     assert.deepEqual([place(slid.child), slid.slid, slid.expected], [1, true, 50]);
-    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 60, minAccuracy: 0.7, budget: {} }, 0, 0, loaded(30)), { code: 'OVERLOADED', message: /would answer after 60 ms/ });
-    assert.equal(place(childInTime(frontierChildren(frontier), { deadline: 60, minAccuracy: 0.7, budget: {} }, 0, 0, loaded(20)).child), 2);
-    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 60, minAccuracy: 0.95, budget: {} }, 0, 0, loaded(0)), { code: 'BUDGET_TOO_SMALL' });
+    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 60, minAccuracy: 0.7, budget: {} }, 0, 0, 0, loaded(30)), { code: 'OVERLOADED', message: /would answer after 60 ms/ });
+    assert.equal(place(childInTime(frontierChildren(frontier), { deadline: 60, minAccuracy: 0.7, budget: {} }, 0, 0, 0, loaded(20)).child), 2);
+    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 60, minAccuracy: 0.95, budget: {} }, 0, 0, 0, loaded(0)), { code: 'BUDGET_TOO_SMALL' });
   });
 
   test('is refused at once where none can make it, and says what could', () => {
-    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 5, ...all }, 0, 0, loaded(0)), (error: BignasError) => {
+    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 5, ...all }, 0, 0, 0, loaded(0)), (error: BignasError) => {
       assert.equal(error.code, 'DEADLINE_TOO_SHORT');
       assert.match(error.message, /to be 12 ms or more: the fastest child allowed takes 10 ms/);
       assert.equal((error.details['fastest'] as { id: string }).id, children[0]!.id);
       return true;
     });
-    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 30, ...all }, 25, 0, loaded(0)), { code: 'DEADLINE_TOO_SHORT' });
+    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 30, ...all }, 25, 0, 0, loaded(0)), { code: 'DEADLINE_TOO_SHORT' });
+  });
+
+  test('is one that makes it even as late as answers come now and then; the fastest, where none is sure to', () => {
+    const choose = (late: number, wait = 0) => childInTime(frontierChildren(frontier), { deadline: 60, ...all }, 0, 0, late, loaded(wait));
+    assert.deepEqual([0, 10, 25, 44, 60].map((late) => place(choose(late).child)), [4, 3, 1, 0, 0]);
+    assert.deepEqual([choose(10).slid, choose(10).expected], [true, 40]);
+    assert.throws(() => choose(0, 50), { code: 'OVERLOADED' });
+    assert.equal(place(choose(30, 40).child), 0);
+  });
+
+  test('how late answers come is learned from them, and forgotten', (t) => {
+    let now = 1000;
+    t.mock.method(performance, 'now', () => now);
+    const lateness = new Lateness();
+    for (let i = 0; i < 20_000; i++) lateness.observe(i % 200 === 0 ? 50 : i % 20 === 0 ? 10 : -5);
+    assert(lateness.milliseconds > 8 && lateness.milliseconds < 14, `${lateness.milliseconds}`); // one in two hundred comes later than 10
+    for (let i = 0; i < 60; i++) lateness.observe(100);
+    const bad = lateness.milliseconds;
+    assert(bad > 60);
+    now += 10_000;
+    assert(Math.abs(lateness.milliseconds - bad / 2) < 1e-9);
+    for (let i = 0; i < 10_000; i++) lateness.observe(-1);
+    assert.equal(lateness.milliseconds, 0);
   });
 
   test('is one that is in memory, and within the budgets', () => {
-    assert.equal(place(childInTime(frontierChildren(frontier), { deadline: 1000, ...all }, 0, 0, loaded(0, [1, 3])).child), 3);
-    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 1000, ...all }, 0, 0, loaded(0, [])), { code: 'OVERLOADED', message: /not in memory yet/ });
+    assert.equal(place(childInTime(frontierChildren(frontier), { deadline: 1000, ...all }, 0, 0, 0, loaded(0, [1, 3])).child), 3);
+    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 1000, ...all }, 0, 0, 0, loaded(0, [])), { code: 'OVERLOADED', message: /not in memory yet/ });
     const flops = children[2]!.costs.flops.value;
-    const { child } = childInTime(frontierChildren(frontier), { deadline: 1000, minAccuracy: 0, budget: { flops } }, 0, 0, loaded(0));
+    const { child } = childInTime(frontierChildren(frontier), { deadline: 1000, minAccuracy: 0, budget: { flops } }, 0, 0, 0, loaded(0));
     assert(child.costs.flops.value <= flops);
   });
 });
