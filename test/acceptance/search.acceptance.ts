@@ -46,11 +46,9 @@ test('the shipped checkpoint is searched: killed twice, nothing is evaluated twi
   assert.equal(new Set(lines.map(({ id, accuracy }) => `${id} ${accuracy.split}`)).size, lines.length);
 
   const report = JSON.parse(await readFile(join(root, 'search', 'search.json'), 'utf8')) as SearchReport;
-  const least = report.family.smallest.costs.flops.value;
-  for (const { name, flops, margin, noise } of report.random!) {
+  for (const { name, margin, noise } of report.random!) {
     t.diagnostic(`${name}: ${(100 * margin).toFixed(2)} points over the median random child, standard error ${(100 * noise).toFixed(2)}`);
-    // Just above the smallest child all are nearly the same network: S has nothing to be better by.
-    if (flops > 1.25 * least) assert(margin > noise, name);
+    assert(margin > noise, name);
   }
   const { crossValidated, random } = report.predictor;
   t.diagnostic(`Kendall's τ ${random!.kendall.toFixed(2)} on ${random!.children} random children that were not fitted, ${crossValidated.kendall.toFixed(2)} cross-validated`);
