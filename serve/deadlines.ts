@@ -44,7 +44,7 @@ export class Lateness {
     return this.#value * 0.5 ** ((performance.now() - this.#at) / HALF_LIFE);
   }
 
-  /** @param late milliseconds that an answer came later than was expected; negative: sooner */
+  /** @param late milliseconds that an answer came later than was expected; negative: sooner; Infinity: it did not come in time and was given up */
   observe(late: number): void {
     const value = this.milliseconds;
     this.#value = Math.max(0, value + PACE * (late > value ? 1 - TOO_LATE : -TOO_LATE));
@@ -81,9 +81,9 @@ export function childInTime(
   if (ready.length === 0) throw new BignasError('OVERLOADED', 'The children that are allowed are not in memory yet. Ask again in a second.');
   const most = deadline * (1 - reserve);
   ready.sort((a, b) => byAccuracy(a.child, b.child));
-  const surest = ready.find(({ expected }) => expected + late <= most);
-  // Where none is sure, the fastest may make it all the same.
-  const chosen = surest ?? ready.filter(({ expected }) => expected <= most).reduce<(typeof ready)[number] | undefined>((a, b) => (a && a.expected <= b.expected ? a : b), undefined);
+  const inTime = ready.filter(({ expected }) => expected <= most);
+  // Where none is sure to, the fastest may make it all the same.
+  const chosen = inTime.find(({ expected }) => expected + late <= most) ?? inTime.sort((a, b) => a.expected - b.expected)[0];
   const ideal = ready.find(({ alone }) => alone <= most);
   if (chosen) return { child: chosen.child, expected: chosen.expected, slid: chosen !== ideal };
   if (ideal) throw new BignasError('OVERLOADED', `The server is busy: even the fastest child would answer after ${Math.min(...ready.map(({ expected }) => Math.ceil(expected)))} ms. Ask again in a second.`, { deadline });

@@ -127,7 +127,10 @@ export class Predictions {
         milliseconds: { decode: round(decoded - started), ready: round(ready), run: round(run) },
       };
     } catch (error) {
-      if (deadline !== undefined && error instanceof BignasError && refusals.includes(error.code)) metrics.deadlines.inc({ result: 'refused' });
+      if (deadline !== undefined && error instanceof BignasError && refusals.includes(error.code)) {
+        if (error.code === 'DEADLINE_MISSED') this.#late.observe(Infinity);
+        metrics.deadlines.inc({ result: 'refused' });
+      }
       throw error;
     } finally {
       leave();

@@ -42,15 +42,15 @@ const HOT = 8;
  */
 export class Reloader {
   #underWay: Promise<Reloaded> | undefined;
-  /** What the memory was shared out for. */
-  readonly #begun: Checkpoint;
+  /** What the memory was shared out for; without the weights, which go when the checkpoint does. */
+  readonly #begun: Pick<Checkpoint, 'manifest'>;
 
   constructor(
     private readonly services: ReloadServices,
     /** A checkpoint's folder, or a training run's. */
     private readonly path: string,
   ) {
-    this.#begun = services.inService.current.checkpoint;
+    this.#begun = { manifest: services.inService.current.checkpoint.manifest };
   }
 
   /** All who ask while one is under way get its result. @throws BignasError RELOAD_REFUSED: the old one is still served */

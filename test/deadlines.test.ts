@@ -8,7 +8,7 @@ import { childInTime, Lateness, type Expected } from '../serve/deadlines.js';
 import type { RunningServer } from '../serve/server.js';
 import { frontierChildren, type Checkpoint } from '../src/checkpoint/checkpoint.js';
 import type { ChildRecord, Frontier } from '../src/checkpoint/frontier.js';
-import type { BignasError } from '../src/errors.js';
+import { BignasError } from '../src/errors.js';
 import { recordOf } from '../src/search/family.js';
 import { tiny } from '../src/space/presets/tiny.js';
 import { sampleArchitecture } from '../src/space/sample.js';
@@ -124,6 +124,17 @@ describe('a server with a deadline', () => {
     assert(expected.mock.calls.every(({ arguments: [, , count] }) => count === 3));
     await post('deadline=1200ms').expect(200);
     await post('deadline=800ms').expect(504);
+  });
+
+  test('slides after predictions that were given up, as after late ones', async (t) => {
+    const { children, predictions, inService } = server.services;
+    t.mock.method(children, 'expected', (_served: unknown, id: string) => ({ wait: 0, run: id === checkpoint.frontier.family.biggest.id ? 500 : 1 }));
+    const chosen = (): string => predictions.choose(inService.current, { deadline: '600ms' }).child(0, 1, false).child.id;
+    assert.equal(chosen(), checkpoint.frontier.family.biggest.id);
+    const classify = t.mock.method(children, 'classify', () => Promise.reject(new BignasError('DEADLINE_MISSED', 'too late')));
+    for (let i = 0; i < 60; i++) await post('deadline=600ms').expect(504);
+    assert.notEqual(chosen(), checkpoint.frontier.family.biggest.id);
+    classify.mock.restore();
   });
 
   test('a checkpoint that replaces another has its family in memory as well', async () => {
