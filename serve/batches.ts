@@ -1,5 +1,5 @@
-import { BignasError } from '../src/errors.js';
 import type { Buffers } from './buffers.js';
+import { missed } from './deadlines.js';
 import { RunTimes } from './runTimes.js';
 import type { Answer, RunRole } from './workers/running.js';
 import type { Thread } from './workers/thread.js';
@@ -89,6 +89,8 @@ export class Batches {
   /** When the runs under way are expected to end: the worker's, or those of lanes. */
   readonly #running = new Map<Thread<RunRole>, number>();
   readonly #times = new Map<number, ChildTimes>();
+  /** Images of predictions that come when they are decoded, by child. */
+  readonly #announced = new Map<number, number>();
 
   constructor(
     private readonly group: RunGroup,
@@ -101,12 +103,23 @@ export class Batches {
     return this.#waiting.length;
   }
 
+  /** Counts images that will come, as soon as they are decoded, until what it returns is called. */
+  announce({ number }: RunChild, count: number): () => void {
+    const add = (rows: number): void => {
+      const all = (this.#announced.get(number) ?? 0) + rows;
+      if (all === 0) this.#announced.delete(number);
+      else this.#announced.set(number, all);
+    };
+    add(count);
+    return () => add(-count);
+  }
+
   /**
-   * Milliseconds until a prediction that is asked for now would begin, if none that is due before it comes; 0 where nothing runs.
+   * Milliseconds until a prediction that is asked for now would begin, if none that is due before it comes, what is announced included; 0 where nothing runs.
    * @param lanesHaveIt whether its child is in the lanes: others wait until all of them are free
    */
   backlog(lanesHaveIt: boolean): number {
-    const children = new Map<number, number>();
+    const children = new Map(this.#announced);
     for (const { child, images } of this.#waiting) children.set(child.number, (children.get(child.number) ?? 0) + images.count);
     const side = this.#inLanes ? this.group.lanes.length : 1;
     const waiting = [...children].reduce((sum, [child, rows]) => sum + (this.milliseconds(child, rows) ?? 0) / side, 0);
@@ -114,7 +127,7 @@ export class Batches {
     const ends = [...this.#running.values()].map((until) => Math.max(0, until - now));
     const lanesIdle = this.#inLanes && ends.length < this.group.lanes.length;
     // Whoever waits beside an idle lane waits for all of them.
-    if (lanesIdle && lanesHaveIt && this.#waiting.length === 0) return 0;
+    if (lanesIdle && lanesHaveIt && children.size === 0) return 0;
     return waiting + (this.#inLanes && lanesHaveIt && !lanesIdle ? Math.min(...ends) : Math.max(0, ...ends));
   }
 
@@ -217,7 +230,7 @@ export class Batches {
     for (const { left, images, reject } of hopeless) {
       left();
       this.buffers.give([images.data.buffer]);
-      reject(new BignasError('DEADLINE_MISSED', 'The deadline came before the prediction could be computed: others were due before it. Ask for a later one, or for a smaller child.'));
+      reject(missed());
     }
   }
 

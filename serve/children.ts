@@ -115,6 +115,13 @@ export class Children {
     return run === undefined ? undefined : { wait: batches.backlog(copy !== undefined && isIn(child.group.lanes, copy)), run };
   }
 
+  /** Counts images that are being decoded for a child in memory as waiting for it, until what it returns is called. */
+  announce(served: Served, id: string, count: number): () => void {
+    const child = this.#cache.peek(keyOf(served, id));
+    if (!child || !('run' in child)) return () => undefined;
+    return this.#batches.get(child.group)!.announce(child.run, count);
+  }
+
   /** Has a child in memory, and knows how long its runs take. @throws Error where its answer is no number */
   async warm(served: Served, description: ChildDescription): Promise<void> {
     const { resolution } = description;
@@ -229,7 +236,7 @@ export class Children {
     const bytes = workers.length * sessionBytes(description, model.byteLength);
     // Each its own, before the first is sent: a worker that is busy gets it later.
     const models = workers.map((_, i) => (i === 0 ? model : model.slice()));
-    const results = await Promise.allSettled(workers.map((worker, i) => worker.call('load', { child: number, model: models[i]!, asked }, { transfer: [models[i]!.buffer] })));
+    const results = await Promise.allSettled(workers.map((worker, i) => worker.call('load', { child: number, model: models[i]!, asked, flops: description.costs.flops.value }, { transfer: [models[i]!.buffer] })));
     const failed = results.find((result) => result.status === 'rejected');
     if (failed) {
       await dispose();

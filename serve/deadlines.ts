@@ -13,8 +13,19 @@ export interface DeadlineAsked {
 
 /** What a child is expected to take, in milliseconds. */
 export interface Expected {
+  /** From now until it begins, if the images were there already. */
   readonly wait: number;
   readonly run: number;
+}
+
+/** What a request takes, whichever its child is, in milliseconds. */
+export interface Reached {
+  /** It has taken so far. */
+  readonly spent: number;
+  /** Others are decoded before it. */
+  readonly queue: number;
+  /** Its own images are decoded. */
+  readonly decode: number;
 }
 
 export interface DeadlineChoice {
@@ -52,13 +63,37 @@ export class Lateness {
   }
 }
 
+/** Part of the mean that an observation makes, at least. */
+const NEWEST = 0.02;
+/** Times the mean that an observation counts at most: the machine stood still while it was made. */
+const OUTLIER = 10;
+/** Milliseconds after which the mean is an old story: requests that it kept away may be in time by now. */
+const STALE = 5000;
+
+/** What something took lately: a running mean that a moment's standstill does not spoil. */
+export class RecentMean {
+  #value = 0;
+  #count = 0;
+  #at = -Infinity;
+
+  /** 0 where it is not known. */
+  get milliseconds(): number {
+    return performance.now() - this.#at < STALE ? this.#value : 0;
+  }
+
+  observe(milliseconds: number): void {
+    this.#count++;
+    const bounded = this.#count === 1 ? milliseconds : Math.min(milliseconds, OUTLIER * this.#value);
+    this.#value += Math.max(NEWEST, 1 / this.#count) * (bounded - this.#value);
+    this.#at = performance.now();
+  }
+}
+
 /** Part of a deadline that is kept for what is not foreseen. */
 const reserve = 0.1;
 
 /**
  * The most accurate of the children that is expected to answer in time under the load of now: of those in memory, as another would have to be built first.
- * @param spent milliseconds that the request has taken so far
- * @param before milliseconds that it takes before it waits for a run: decoding
  * @param late milliseconds by which answers come later than expected now and then: the child is one that makes it even so, where there is one
  * @param expectedOf undefined for a child that is not in memory
  * @throws BignasError OVERLOADED where the queue alone makes all of them late, DEADLINE_TOO_SHORT where none would be in time even so, BUDGET_TOO_SMALL where none is allowed
@@ -66,8 +101,7 @@ const reserve = 0.1;
 export function childInTime(
   children: readonly ChildRecord[],
   { deadline, minAccuracy, budget }: DeadlineAsked,
-  spent: number,
-  before: number,
+  { spent, queue, decode }: Reached,
   late: number,
   expectedOf: (id: string) => Expected | undefined,
 ): DeadlineChoice {
@@ -76,7 +110,8 @@ export function childInTime(
     throw new BignasError('BUDGET_TOO_SMALL', `No child has an accuracy of ${minAccuracy} within the budget. Allow less accuracy, or more cost.`, { budget, minAccuracy });
   const ready = allowed.flatMap((child) => {
     const expected = expectedOf(child.id);
-    return expected ? [{ child, alone: spent + before + expected.run, expected: spent + before + expected.wait + expected.run }] : [];
+    // Those before it run while it is decoded.
+    return expected ? [{ child, alone: spent + decode + expected.run, expected: spent + Math.max(queue + decode, expected.wait) + expected.run }] : [];
   });
   if (ready.length === 0) throw new BignasError('OVERLOADED', 'The children that are allowed are not in memory yet. Ask again in a second.');
   const most = deadline * (1 - reserve);
@@ -92,4 +127,9 @@ export function childInTime(
     deadline,
     fastest: { id: fastest.child.id, architecture: fastest.child.architecture, milliseconds: Math.ceil(fastest.alone) },
   });
+}
+
+/** The error of a prediction that would come too late by now. */
+export function missed(): BignasError {
+  return new BignasError('DEADLINE_MISSED', 'The deadline came before the prediction could be computed: others were due before it. Ask for a later one, or for a smaller child.');
 }

@@ -4,7 +4,7 @@ import type { Images } from './batches.js';
 import type { ChildDescription } from '../src/bundle/child.js';
 import { BignasError, type ErrorCode } from '../src/errors.js';
 import type { Children } from './children.js';
-import { childInTime, Lateness } from './deadlines.js';
+import { childInTime, Lateness, missed, RecentMean } from './deadlines.js';
 import { nameLabel, type Metrics } from './metrics.js';
 import { childOf, deadlineOf, type ChosenChild, type DeadlineQuery } from './schemas.js';
 import type { Served } from './served.js';
@@ -59,6 +59,7 @@ const refusals: readonly ErrorCode[] = ['DEADLINE_TOO_SHORT', 'DEADLINE_MISSED',
 
 /** Classifies images with the child that is asked for: the one way that every protocol takes. */
 export class Predictions {
+  /** What an image takes, from when a worker is free for it. */
   readonly #decode = new RecentMean();
   readonly #late = new Lateness();
 
@@ -83,9 +84,10 @@ export class Predictions {
       return { deadline: undefined, arrived, child: () => chosen };
     }
     const child = (spent: number, count: number, decodes: boolean): ChosenInTime => {
+      const decode = decodes ? this.#decode.milliseconds * count : 0;
       // Bodies that wait for an image worker are decoded first.
-      const before = !decodes ? 0 : this.#decode.value * (count + leastLoaded(this.images).load);
-      const { child, expected, slid } = childInTime(asked.children, asked.asked, spent, before, this.#late.milliseconds, (id) => this.children.expected(served, id, count));
+      const queue = decodes ? this.#decode.milliseconds * leastLoaded(this.images).load : 0;
+      const { child, expected, slid } = childInTime(asked.children, asked.asked, { spent, queue, decode }, this.#late.milliseconds, (id) => this.children.expected(served, id, count));
       return { child: { ...served.describe(child.architecture), costs: child.costs }, choice: 'most accurate in time', expected, slid };
     };
     return { deadline: asked.asked.deadline, arrived, child };
@@ -102,13 +104,14 @@ export class Predictions {
     const leave = this.admission.enter();
     try {
       const started = performance.now();
-      const { child, choice, expected, slid = false } = choose(started - arrived, countOf(input), 'sent' in input);
+      const count = countOf(input);
+      const due = deadline === undefined ? undefined : arrived + deadline;
+      const { child, choice, expected, slid = false } = choose(started - arrived, count, 'sent' in input);
+      const arrive = children.announce(served, child.id, count);
       // Before the child is made: what cannot be answered shall not cost a calibration.
-      const prepared = await this.#prepare(served, child, input, signal);
+      const prepared = await this.#prepare(served, child, input, signal, due).finally(arrive);
       const decoded = performance.now();
-      // Without its turn: how long that takes is known when it is needed.
-      if ('sent' in input) this.#decode.observe((1000 * prepared.seconds) / prepared.count);
-      const { answer, ready, run, rows } = await children.classify(served, child, prepared, top, signal, deadline === undefined ? undefined : arrived + deadline);
+      const { answer, ready, run, rows } = await children.classify(served, child, prepared, top, signal, due);
       const took = performance.now() - arrived;
       if (deadline !== undefined) {
         this.#late.observe(took - expected!);
@@ -137,18 +140,26 @@ export class Predictions {
     }
   }
 
-  async #prepare(served: Served, { resolution, architecture }: ChildDescription, input: Input, signal: AbortSignal): Promise<PreparedImages> {
+  async #prepare(served: Served, { resolution, architecture }: ChildDescription, input: Input, signal: AbortSignal, due = Infinity): Promise<PreparedImages> {
     if ('tensor' in input) {
       const { resolution: got, ...images } = input.tensor;
       if (got !== resolution)
         throw new BignasError('TENSOR_INVALID', `Expected \`input\` to have the shape [N, 3, ${resolution}, ${resolution}] for the child ${architecture}, got ${got} pixels. Send images to decode, or name a child of that resolution.`, { resolution });
-      return { ...images, files: [], seconds: 0, spent: [] };
+      return { ...images, files: [], spent: [] };
     }
     const { preprocessing } = served.checkpoint.manifest;
     const { sent } = input;
     const [count, sentMemory] = 'body' in sent ? [1, [sent.body.buffer]] : [sent.images.length, buffersOf(sent)];
     const memory = this.buffers.take(count * 3 * resolution ** 2 * Float32Array.BYTES_PER_ELEMENT);
-    const prepared = await leastLoaded(this.images).call('prepare', { sent, resolution, preprocessing, memory }, { transfer: [...sentMemory, memory], signal });
+    let began = 0;
+    const turn = (): void => {
+      began = performance.now();
+      if (began + this.#decode.milliseconds * count <= due) return;
+      this.buffers.give([...sentMemory, memory]);
+      throw missed();
+    };
+    const prepared = await leastLoaded(this.images).call('prepare', { sent, resolution, preprocessing, memory }, { transfer: [...sentMemory, memory], signal, turn });
+    this.#decode.observe((performance.now() - began) / prepared.count);
     this.buffers.give(prepared.spent);
     return prepared;
   }
@@ -158,19 +169,6 @@ export class Predictions {
 function countOf(input: Input): number {
   if ('tensor' in input) return input.tensor.count;
   return 'body' in input.sent ? 1 : input.sent.images.length;
-}
-
-/** What decoding an image took lately, a running mean. */
-class RecentMean {
-  #value: number | undefined;
-
-  get value(): number {
-    return this.#value ?? 0;
-  }
-
-  observe(value: number): void {
-    this.#value = this.#value === undefined ? value : 0.9 * this.#value + 0.1 * value;
-  }
 }
 
 /** Milliseconds to two digits: more would be noise. */

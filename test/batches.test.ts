@@ -110,6 +110,23 @@ describe('predictions of one child share a batch', () => {
     assert.equal(batches.backlog(false), 0);
   });
 
+  test('what is being decoded counts as waiting', async () => {
+    const { thread, asked } = worker();
+    const batches = new Batches({ worker: thread, lanes: [] }, observer, buffers);
+    const first = batches.classify(child(1), images(1), 1, never);
+    asked[0]!.answer(() => 0.02);
+    await first;
+    await turn();
+    assert.equal(batches.backlog(false), 0);
+    const arrives = [batches.announce(child(1), 1), batches.announce(child(1), 3)];
+    const all = batches.backlog(false);
+    assert(all >= 80 && all < 400, `${all}`);
+    arrives[1]!();
+    assert(Math.abs(batches.backlog(false) - all / 4) < 1e-9);
+    arrives[0]!();
+    assert.equal(batches.backlog(false), 0);
+  });
+
   test('one whose client hangs up leaves the queue and is not run; what fails fails for its batch alone', async () => {
     const { thread, asked } = worker();
     const batches = new Batches({ worker: thread, lanes: [] }, observer, buffers);

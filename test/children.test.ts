@@ -96,7 +96,7 @@ class FakeThread {
 const served = { serial: 1 } as Served;
 const describeFake = (id: string): ChildDescription => ({
   id, architecture: id, name: undefined, resolution: 2, accuracy: null, test: null,
-  costs: { memory: { value: 2 ** 20 }, bytes: { value: 1000 } } as ChildDescription['costs'],
+  costs: { flops: { value: 1e9 }, memory: { value: 2 ** 20 }, bytes: { value: 1000 } } as ChildDescription['costs'],
 });
 const SESSION = 1.5 * 2 ** 20 + 1250;
 

@@ -4,7 +4,7 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { join } from 'node:path';
 import request from 'supertest';
-import { childInTime, Lateness, type Expected } from '../serve/deadlines.js';
+import { childInTime, Lateness, RecentMean, type Expected, type Reached } from '../serve/deadlines.js';
 import type { RunningServer } from '../serve/server.js';
 import { frontierChildren, type Checkpoint } from '../src/checkpoint/checkpoint.js';
 import type { ChildRecord, Frontier } from '../src/checkpoint/frontier.js';
@@ -21,6 +21,7 @@ describe('the child of a deadline', () => {
   const children = Array.from({ length: 5 }, (_, i): ChildRecord => ({ ...recordOf(tiny, sampleArchitecture(tiny, [i])), accuracy: { value: 0.5 + i / 10, split: 'validation', images: 100 } }));
   const frontier = { family: { smallest: children[0], S: children[0], M: children[1], L: children[2], XL: children[3], biggest: children[4] }, front: children } as unknown as Frontier;
   const all = { minAccuracy: 0, budget: {} };
+  const reached = (some: Partial<Reached> = {}): Reached => ({ spent: 0, queue: 0, decode: 0, ...some });
   const place = (child: ChildRecord): number => children.findIndex(({ id }) => id === child.id);
   const loaded = (wait: number, places = [0, 1, 2, 3, 4]) => (id: string): Expected | undefined => {
     const i = children.findIndex((child) => child.id === id);
@@ -29,35 +30,64 @@ describe('the child of a deadline', () => {
 
   test('is the most accurate that makes it, with a tenth in reserve', () => {
     for (const [deadline, expected] of [[1000, 4], [60, 4], [55, 3], [40, 2], [12, 0]] as const)
-      assert.equal(place(childInTime(frontierChildren(frontier), { deadline, ...all }, 0, 0, 0, loaded(0)).child), expected, String(deadline));
-    const { expected, slid } = childInTime(frontierChildren(frontier), { deadline: 60, ...all }, 2, 1, 0, loaded(0));
+      assert.equal(place(childInTime(frontierChildren(frontier), { deadline, ...all }, reached(), 0, loaded(0)).child), expected, String(deadline));
+    const { expected, slid } = childInTime(frontierChildren(frontier), { deadline: 60, ...all }, reached({ spent: 2, decode: 1 }), 0, loaded(0));
     assert.deepEqual([expected, slid], [53, false]);
   });
 
   test('slides to smaller ones under load, down to the accuracy that is asked for, and no further', () => {
-    const slid = childInTime(frontierChildren(frontier), { deadline: 60, ...all }, 0, 0, 0, loaded(30));
+    const slid = childInTime(frontierChildren(frontier), { deadline: 60, ...all }, reached(), 0, loaded(30));
     assert.deepEqual([place(slid.child), slid.slid, slid.expected], [1, true, 50]);
-    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 60, minAccuracy: 0.7, budget: {} }, 0, 0, 0, loaded(30)), { code: 'OVERLOADED', message: /would answer after 60 ms/ });
-    assert.equal(place(childInTime(frontierChildren(frontier), { deadline: 60, minAccuracy: 0.7, budget: {} }, 0, 0, 0, loaded(20)).child), 2);
-    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 60, minAccuracy: 0.95, budget: {} }, 0, 0, 0, loaded(0)), { code: 'BUDGET_TOO_SMALL' });
+    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 60, minAccuracy: 0.7, budget: {} }, reached(), 0, loaded(30)), { code: 'OVERLOADED', message: /would answer after 60 ms/ });
+    assert.equal(place(childInTime(frontierChildren(frontier), { deadline: 60, minAccuracy: 0.7, budget: {} }, reached(), 0, loaded(20)).child), 2);
+    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 60, minAccuracy: 0.95, budget: {} }, reached(), 0, loaded(0)), { code: 'BUDGET_TOO_SMALL' });
   });
 
   test('is refused at once where none can make it, and says what could', () => {
-    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 5, ...all }, 0, 0, 0, loaded(0)), (error: BignasError) => {
+    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 5, ...all }, reached(), 0, loaded(0)), (error: BignasError) => {
       assert.equal(error.code, 'DEADLINE_TOO_SHORT');
       assert.match(error.message, /to be 12 ms or more: the fastest child allowed takes 10 ms/);
       assert.equal((error.details['fastest'] as { id: string }).id, children[0]!.id);
       return true;
     });
-    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 30, ...all }, 25, 0, 0, loaded(0)), { code: 'DEADLINE_TOO_SHORT' });
+    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 30, ...all }, reached({ spent: 25 }), 0, loaded(0)), { code: 'DEADLINE_TOO_SHORT' });
   });
 
   test('is one that makes it even as late as answers come now and then; the fastest, where none is sure to', () => {
-    const choose = (late: number, wait = 0) => childInTime(frontierChildren(frontier), { deadline: 60, ...all }, 0, 0, late, loaded(wait));
+    const choose = (late: number, wait = 0) => childInTime(frontierChildren(frontier), { deadline: 60, ...all }, reached(), late, loaded(wait));
     assert.deepEqual([0, 10, 25, 44, 60].map((late) => place(choose(late).child)), [4, 3, 1, 0, 0]);
     assert.deepEqual([choose(10).slid, choose(10).expected], [true, 40]);
     assert.throws(() => choose(0, 50), { code: 'OVERLOADED' });
     assert.equal(place(choose(30, 40).child), 0);
+  });
+
+  test('waits for those before it while it is decoded itself', () => {
+    const choose = (queue: number, wait: number) => childInTime(frontierChildren(frontier), { deadline: 100, ...all }, reached({ queue, decode: 5 }), 0, loaded(wait));
+    assert.deepEqual([choose(20, 0), choose(20, 25), choose(0, 25)].map(({ expected }) => expected), [75, 75, 75]);
+    assert.equal(choose(0, 35).expected, 85);
+    assert.equal(place(choose(50, 0).child), 2);
+    // It is the queue, not the request, that makes it late: it may ask again.
+    assert.throws(() => choose(90, 0), { code: 'OVERLOADED' });
+  });
+
+  test('what decoding takes is the mean of late; one standstill does not spoil it, and what kept all away is forgotten', (t) => {
+    let now = 1000;
+    t.mock.method(performance, 'now', () => now);
+    const mean = new RecentMean();
+    assert.equal(mean.milliseconds, 0);
+    mean.observe(40); // the first is cold
+    assert.equal(mean.milliseconds, 40);
+    for (let i = 0; i < 200; i++) mean.observe(i % 2 === 0 ? 1 : 3);
+    assert(mean.milliseconds > 1.8 && mean.milliseconds < 2.5, String(mean.milliseconds));
+    const before = mean.milliseconds;
+    mean.observe(2000);
+    assert(mean.milliseconds < 1.2 * before, String(mean.milliseconds));
+    for (let i = 0; i < 400; i++) mean.observe(30);
+    assert(mean.milliseconds > 29, String(mean.milliseconds));
+    now += 6000;
+    assert.equal(mean.milliseconds, 0);
+    mean.observe(30);
+    assert(mean.milliseconds > 29);
   });
 
   test('how late answers come is learned from them, and forgotten', (t) => {
@@ -76,10 +106,10 @@ describe('the child of a deadline', () => {
   });
 
   test('is one that is in memory, and within the budgets', () => {
-    assert.equal(place(childInTime(frontierChildren(frontier), { deadline: 1000, ...all }, 0, 0, 0, loaded(0, [1, 3])).child), 3);
-    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 1000, ...all }, 0, 0, 0, loaded(0, [])), { code: 'OVERLOADED', message: /not in memory yet/ });
+    assert.equal(place(childInTime(frontierChildren(frontier), { deadline: 1000, ...all }, reached(), 0, loaded(0, [1, 3])).child), 3);
+    assert.throws(() => childInTime(frontierChildren(frontier), { deadline: 1000, ...all }, reached(), 0, loaded(0, [])), { code: 'OVERLOADED', message: /not in memory yet/ });
     const flops = children[2]!.costs.flops.value;
-    const { child } = childInTime(frontierChildren(frontier), { deadline: 1000, minAccuracy: 0, budget: { flops } }, 0, 0, 0, loaded(0));
+    const { child } = childInTime(frontierChildren(frontier), { deadline: 1000, minAccuracy: 0, budget: { flops } }, reached(), 0, loaded(0));
     assert(child.costs.flops.value <= flops);
   });
 });
@@ -135,6 +165,33 @@ describe('a server with a deadline', () => {
     for (let i = 0; i < 60; i++) await post('deadline=600ms').expect(504);
     assert.notEqual(chosen(), checkpoint.frontier.family.biggest.id);
     classify.mock.restore();
+  });
+
+  test('what cannot be in time any more when it is its turn is not decoded', async (t) => {
+    const { images, children } = server.services;
+    let asked = 0;
+    let go = (): void => undefined;
+    const gone = new Promise<void>((resolve) => (go = resolve));
+    for (const { worker } of images) {
+      const post = worker.postMessage.bind(worker);
+      t.mock.method(worker, 'postMessage', (...message: Parameters<typeof post>) => {
+        asked++;
+        void gone.then(() => {
+          post(...message);
+        });
+      });
+    }
+    // Nobody answers: all workers are busy until the deadline is over.
+    const busy = images.map(() => post('arch=M').expect(200));
+    const all = Promise.all(busy);
+    while (asked < images.length) await sleep(5);
+    t.mock.method(children, 'expected', () => ({ wait: 0, run: 1 }));
+    const late = post('deadline=200ms').then(({ status, body }) => [status, (body as Answer).code]);
+    await sleep(300);
+    go();
+    await all;
+    assert.deepEqual(await late, [504, 'DEADLINE_MISSED']);
+    assert.equal(asked, images.length);
   });
 
   test('a checkpoint that replaces another has its family in memory as well', async () => {

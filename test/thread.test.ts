@@ -52,6 +52,24 @@ test('buffers move there and back; questions are answered in order', async () =>
   assert.deepEqual(order, ['waited 20', 'echo']);
 });
 
+test('a question may say at its turn that it is too late; the worker does not get it, and the next one is asked', async () => {
+  const { thread } = start();
+  const first = thread.call('wait', 20);
+  let turn = false;
+  const late = thread.call('exit', undefined, {
+    turn: () => {
+      turn = true;
+      throw new Error('too late');
+    },
+  });
+  const next = thread.call('wait', 1);
+  assert.equal(turn, false);
+  await first;
+  await assert.rejects(late, /too late/);
+  assert.equal(await next, 'waited 1');
+  assert.equal(thread.load, 0);
+});
+
 test('errors cross with their code and details, others with their message', async () => {
   const { thread } = start();
   await assert.rejects(thread.call('coded', undefined), { name: 'BignasError', code: 'BODY_EMPTY', message: 'empty', details: { image: 3 } });

@@ -39,8 +39,6 @@ export interface PreparedImages {
   readonly count: number;
   /** File name of each image, where the client gave one. */
   readonly files: readonly (string | undefined)[];
-  /** That it took, without waiting for its turn. */
-  readonly seconds: number;
   /** Memory that nobody needs any more, back to the asking thread: of what was sent, above all. */
   readonly spent: readonly ArrayBuffer[];
 }
@@ -49,7 +47,6 @@ const { maxImages, maxPixels } = workerData as ImageWorkerData;
 
 serveRole<ImageRole>({
   async prepare({ sent, resolution, preprocessing, memory }) {
-    const started = performance.now();
     const images = 'images' in sent ? sent.images.map((bytes): SentImage => ({ bytes, file: undefined })) : await imagesOf(sent.body, sent.contentType, { maxImages });
     if (images.length > maxImages) throw tooManyImages(maxImages, images.length);
     const size = preprocessing.crop ** 2 * 3;
@@ -63,7 +60,7 @@ serveRole<ImageRole>({
     }
     const data = normalisedBatch(crops, preprocessing, resolution, 'NCHW', memory);
     const spent = [...('body' in sent ? [sent.body.buffer] : buffersOf(sent)), ...(data.buffer === memory ? [] : [memory])];
-    return new Transferred({ data, count: images.length, files: images.map(({ file }) => file), seconds: (performance.now() - started) / 1000, spent }, [data.buffer, ...spent]);
+    return new Transferred({ data, count: images.length, files: images.map(({ file }) => file), spent }, [data.buffer, ...spent]);
   },
   infer({ body, jsonLength }) {
     const asked = inferRequest(body, jsonLength, { maxImages });

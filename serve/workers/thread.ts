@@ -18,6 +18,7 @@ interface Job {
   readonly transfer: readonly Transferable[];
   readonly signal: AbortSignal | undefined;
   readonly givesWay: boolean;
+  readonly turn: (() => void) | undefined;
   /** Whether the worker was told to stop with it. */
   cancelled: boolean;
   resolve(output: unknown): void;
@@ -87,17 +88,18 @@ export class Thread<M extends Role<M>> {
    * @param transfer buffers that move to the worker; the caller no longer has them
    * @param signal takes the question back as long as the worker has not begun with it
    * @param givesWay once taken back, it is given up even if the worker has begun, as soon as another question waits
+   * @param turn called when the worker is free for the question; what it throws is the answer
    * @throws what the worker threw; BignasError WORKER_LOST or SHUTTING_DOWN; the signal's reason
    */
   call<K extends keyof M & string>(
     method: K,
     input: M[K]['input'],
-    { transfer = [], signal, givesWay = false }: { transfer?: readonly Transferable[]; signal?: AbortSignal | undefined; givesWay?: boolean } = {},
+    { transfer = [], signal, givesWay = false, turn }: { transfer?: readonly Transferable[]; signal?: AbortSignal | undefined; givesWay?: boolean; turn?: () => void } = {},
   ): Promise<M[K]['output']> {
     if (this.#state === 'closed') return Promise.reject(stopping());
     if (this.#state === 'down') return Promise.reject(this.lost());
     return new Promise((resolve, reject) => {
-      this.#waiting.push({ question: { kind: 'question', id: ++this.#questions, method, input }, transfer, signal, givesWay, cancelled: false, resolve, reject });
+      this.#waiting.push({ question: { kind: 'question', id: ++this.#questions, method, input }, transfer, signal, givesWay, turn, cancelled: false, resolve, reject });
       if (givesWay) signal?.addEventListener('abort', () => this.#giveWay(), { once: true });
       this.#next();
       this.#giveWay();
@@ -199,6 +201,7 @@ export class Thread<M extends Role<M>> {
       }
       this.#active = job;
       try {
+        job.turn?.();
         this.#worker.postMessage(job.question, job.transfer);
       } catch (error) {
         this.#active = undefined;
