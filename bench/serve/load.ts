@@ -1,7 +1,7 @@
 /** The load generator, a process of its own so that its share of the processor can be told: closed loops over keep-alive connections (autocannon), or one connection timed to the microsecond. */
-import { once } from 'node:events';
-import { Agent, request } from 'node:http';
+import { Agent } from 'node:http';
 import autocannon from 'autocannon';
+import { timed } from './once.js';
 
 /** One request, its body in base64. */
 export interface LoadRequest {
@@ -59,15 +59,9 @@ async function oneConnection({ url, seconds, requests, bodies }: Load): Promise<
   const end = performance.now() + 1000 * seconds;
   for (let i = 0; performance.now() < end || times.length < 3; i++) {
     const { path, headers, body } = requests[i % requests.length]!;
-    const bytes = bodies[body]!;
-    const began = performance.now();
-    const asked = request(new URL(path, url), { agent, method: 'POST', headers: { ...headers, 'Content-Length': bytes.length } });
-    asked.end(bytes);
-    const [answer] = (await once(asked, 'response')) as [import('node:http').IncomingMessage];
-    answer.resume();
-    await once(answer, 'end');
-    if (answer.statusCode === 200) times.push(performance.now() - began);
-    else failures++;
+    const milliseconds = await timed(agent, url, { path, headers }, bodies[body]!);
+    if (milliseconds === undefined) failures++;
+    else times.push(milliseconds);
   }
   agent.destroy();
   times.sort((a, b) => a - b);

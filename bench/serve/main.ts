@@ -1,5 +1,6 @@
 /** The server under load, beside Python's side of the same child: see bench/README.md. */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { Agent } from 'node:http';
 import { availableParallelism, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Command, Option } from 'commander';
@@ -13,6 +14,7 @@ import { openCheckpoint } from '../../src/checkpoint/checkpoint.js';
 import { flops } from '../../src/cost/cost.js';
 import { writeFileAtomic } from '../../src/files/atomic.js';
 import { buildGraph } from '../../src/graph/buildGraph.js';
+import { createSession, feed } from '../../src/onnx/engine.js';
 import { formatArchitecture } from '../../src/space/architecture.js';
 import { cifar10 } from '../../src/space/presets/cifar10.js';
 import { imagenet } from '../../src/space/presets/imagenet.js';
@@ -21,12 +23,13 @@ import { makeCheckpoint } from '../../test/support/checkpoint.js';
 import { jpeg, png } from '../../test/support/images.js';
 import { parsePrometheus, valueOf } from '../../test/support/prometheus.js';
 import type { LoadRequest, LoadResult } from './load.js';
-import { bare, bignas, load, openLoop, peer, type Party, type PeerKind } from './parties.js';
+import { timed } from './once.js';
+import { bare, bignas, least, load, openLoop, peer, type Party, type PeerKind } from './parties.js';
 import { imageRequest, noise, tensorRequest } from './requests.js';
 
 const options = new Command('bench:serve')
   .description('The server under load, beside ONNX Runtime and PyTorch in Python.')
-  .addOption(new Option('--scenario <name>', 'what to measure').choices(['child', 'rotation', 'overload', 'churn', 'all']).default('all'))
+  .addOption(new Option('--scenario <name>', 'what to measure').choices(['child', 'added', 'rotation', 'overload', 'churn', 'all']).default('all'))
   .option('--connections <list>', 'connections, with commas between', (text) => text.split(',').map(positiveInteger), [1, 8, 64, 512])
   .option('--seconds <n>', 'seconds of each measurement', positiveInteger, 10)
   .option('--threads <n>', 'threads of the engine, of each side', positiveInteger, availableParallelism())
@@ -47,7 +50,7 @@ try {
   const busy = loadavg()[0]!;
   if (busy > 0.5) say(`The machine was busy when this began (load average ${busy.toFixed(1)}): measure again when it is quiet.`);
   say(`${availableParallelism()} processors, ${threads} threads of the engine`);
-  for (const [name, scenario] of Object.entries({ child: oneChild, rotation, overload, churn })) {
+  for (const [name, scenario] of Object.entries({ child: oneChild, added, rotation, overload, churn })) {
     if (options.scenario !== 'all' && options.scenario !== name) continue;
     say(`\n## ${name}`);
     results[name] = await scenario();
@@ -57,9 +60,9 @@ try {
   await rm(folder, { recursive: true, force: true });
 }
 
-/** A child of `imagenet` near 600 MFLOPs, random weights: with tensors and with photos, beside the bare model and Python servers of it. */
-async function oneChild(): Promise<unknown> {
-  const { folder: path } = await makeCheckpoint(imagenet, join(folder, 'imagenet'), { calibrated: [], crops: 32 });
+/** A server of a child of `imagenet` near 600 MFLOPs, random weights, and the child's model as a file. */
+async function near600() {
+  const { folder: path } = await makeCheckpoint(imagenet, await mkdtemp(join(folder, 'imagenet-')), { calibrated: [], crops: 32 });
   let seed = 0;
   const near = (): boolean => Math.abs(flops(buildGraph(imagenet, sampleArchitecture(imagenet, [600, seed]))) / 600e6 - 1) < 0.05;
   while (!near()) seed++;
@@ -69,11 +72,17 @@ async function oneChild(): Promise<unknown> {
   const model = join(folder, 'model.onnx');
   const client = new BignasClient(ours.url);
   await writeFile(model, unzipSync(new Uint8Array(await new Response((await client.slice({ arch }))!.body).arrayBuffer()))['model.onnx']!);
+  say(`${arch}, ${resolution} pixels`);
+  return { path, arch, resolution, ours, client, model };
+}
+
+/** With tensors and with photos, beside the bare model and Python servers of it. */
+async function oneChild(): Promise<unknown> {
+  const { arch, resolution, ours, client, model } = await near600();
   const python = { interpreter: options.python, model, resolution, threads: options.threads };
   const alone = await bare('onnxruntime', python, options.seconds / 2);
   const eager = await bare('torch', python, options.seconds / 2);
   const best = Math.max(...Object.values(alone).map(({ perSecond }) => perSecond));
-  say(`${arch}, ${resolution} pixels`);
   say(`ONNX Runtime alone: ${(1000 * alone['1']!.median).toFixed(2)} ms at batch 1, at best ${best.toFixed(1)} images/s`);
   say(`PyTorch eager alone: ${(1000 * eager['1']!.median).toFixed(2)} ms at batch 1, at best ${Math.max(...Object.values(eager).map(({ perSecond }) => perSecond)).toFixed(1)} images/s`);
 
@@ -97,13 +106,60 @@ async function oneChild(): Promise<unknown> {
       };
       table(connections, rows[connections]);
     }
-    const one = rows['1'];
-    if (one) say(`At one connection the server adds ${(one['bignas, tensors']!.p50 - 1000 * alone['1']!.median).toFixed(2)} ms to the bare model, ${(one['bignas, photos']!.p50 - 1000 * alone['1']!.median).toFixed(2)} ms with decoding.`);
     const many = rows['64'];
     if (many) say(`At 64 connections it has ${(many['bignas, tensors']!.perSecond / best).toFixed(2)} of the bare model's batched throughput; the generator took ${many['bignas, tensors']!.generator.toFixed(2)} of a processor.`);
     return { arch, alone, eager, rows };
   } finally {
     for (const [, party] of all) await party.stop();
+  }
+}
+
+/** What one connection's answer takes beyond the model's run, taken in turn: the machine is as fast for all. */
+async function added(): Promise<unknown> {
+  const { path, arch, resolution, ours, model } = await near600();
+  const node = await least(model, threads, path);
+  const agent = new Agent({ keepAlive: true });
+  try {
+    const session = await createSession(new Uint8Array(await readFile(model)), options.threads, { spinning: true });
+    const tensor = noise(resolution);
+    const { request, bytes } = tensorRequest(arch, resolution, 0);
+    const photo = await jpeg(500, 375);
+    const ask = async (url: string, one: Omit<LoadRequest, 'body'>, body: Uint8Array): Promise<number> => {
+      const milliseconds = await timed(agent, url, one, body);
+      if (milliseconds === undefined) throw new Error(`${url} refused`);
+      return milliseconds;
+    };
+    const all: Record<string, () => Promise<number>> = {
+      'ONNX Runtime alone': async () => {
+        const began = performance.now();
+        await session.run(feed(session, { data: tensor, count: 1 }));
+        return performance.now() - began;
+      },
+      'the least of servers, tensors': () => ask(node.url, { path: '/', headers: {} }, new Uint8Array(tensor.buffer)),
+      'bignas, tensors': () => ask(ours.url, request, bytes),
+      'bignas, photos': () => ask(ours.url, { ...imageRequest(arch, 0), headers: { 'Content-Type': 'image/jpeg' } }, photo),
+    };
+    const times: Record<string, number[]> = {};
+    const end = performance.now() + 4 * 1000 * options.seconds;
+    for (let round = 0; performance.now() < end || round < 3; round++) {
+      for (const [name, one] of Object.entries(all)) {
+        // The first of each ten finds another's data in the caches; the first round warms.
+        for (let i = 0; i < 10; i++) {
+          const milliseconds = await one();
+          if (round > 0) (times[name] ??= []).push(milliseconds);
+        }
+      }
+    }
+    const at = (part: number, [...values]: readonly number[]): number => values.sort((a, b) => a - b)[Math.floor(part * values.length)]!;
+    const rows = Object.fromEntries(Object.entries(times).map(([name, values]) => [name, { tenth: at(0.1, values), quarter: at(0.25, values), median: at(0.5, values), runs: values.length }]));
+    const [[, alone], ...others] = Object.entries(rows) as [[string, (typeof rows)[string]], ...[string, (typeof rows)[string]][]];
+    say(`ONNX Runtime alone: ${alone.tenth.toFixed(2)} ms at the tenth percentile, ${alone.quarter.toFixed(2)} at the quarter, ${alone.median.toFixed(2)} at the median, of ${alone.runs}`);
+    for (const [name, { tenth, quarter, median }] of others) say(`${name}: adds ${(tenth - alone.tenth).toFixed(2)}, ${(quarter - alone.quarter).toFixed(2)}, ${(median - alone.median).toFixed(2)} ms`);
+    return rows;
+  } finally {
+    agent.destroy();
+    await node.stop();
+    await ours.stop();
   }
 }
 

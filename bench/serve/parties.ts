@@ -39,6 +39,16 @@ export async function peer(kind: PeerKind, { interpreter, model, resolution, thr
   return { url: `http://127.0.0.1:${port}`, pid: child.pid!, stop: () => stopped(child) };
 }
 
+/** The least of Node's servers, with memory as ours has it. */
+export async function least(model: string, threads: string, checkpoint: string): Promise<Party> {
+  const setUp = new URL('../../../cli/setup/serverMemory.mjs', import.meta.url).href; // plain JavaScript, outside dist
+  const { serverEnvironment } = (await import(setUp)) as { serverEnvironment: (args: readonly string[], environment: NodeJS.ProcessEnv, shipped: string) => NodeJS.ProcessEnv };
+  const env = { ...process.env, ...serverEnvironment(['--checkpoint', checkpoint], process.env, checkpoint) };
+  const child = spawn(process.execPath, [here('./least.js'), model, threads], { stdio: ['ignore', 'pipe', 'inherit'], env });
+  const [, url] = await firstLine(child, /on (http:\S+)/);
+  return { url: url!, pid: child.pid!, stop: () => stopped(child) };
+}
+
 export type Bare = Readonly<Record<string, { readonly median: number; readonly perSecond: number }>>;
 
 /** The model alone, by batch. */
