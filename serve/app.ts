@@ -1,6 +1,7 @@
 import express, { type Express } from 'express';
 import { BignasError, shown } from '../src/errors.js';
 import { inTurn } from './middleware/inTurn.js';
+import { lastAnswer } from './middleware/lastAnswer.js';
 import { observe } from './middleware/observe.js';
 import { requestId } from './middleware/requestId.js';
 import { problems } from './problem.js';
@@ -9,6 +10,9 @@ import { crossOrigin, guards, openToAll, securityHeaders } from './middleware/se
 import { pinned } from './middleware/pinned.js';
 import { mount, plainPath } from './routes/route.js';
 import type { Services } from './services.js';
+
+/** Requests a connection, so that those sent ahead of their turn cannot fill the memory. */
+export const MOST_REQUESTS = 1000;
 
 /** The HTTP interface over running services. It listens nowhere. */
 export function createApp(services: Services): Express {
@@ -24,11 +28,7 @@ export function createApp(services: Services): Express {
   app.use(securityHeaders());
   app.use(crossOrigin(security));
   app.use(pinned(services.inService));
-  app.use(function lastAnswer(_request, response, next) {
-    // While the server stops, a connection ends with the answer that is under way.
-    if (services.draining) response.set('Connection', 'close');
-    next();
-  });
+  app.use(lastAnswer(services, MOST_REQUESTS));
   const routes = routesOf(services);
   for (const route of routes) mount(app, route, guards(security));
   const paths = routes.map(({ path }) => plainPath(path));

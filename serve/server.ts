@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import type { Logger } from 'pino';
 import { openCheckpoint } from '../src/checkpoint/checkpoint.js';
 import { BignasError } from '../src/errors.js';
-import { createApp } from './app.js';
+import { createApp, MOST_REQUESTS } from './app.js';
 import { clientErrors } from './clientError.js';
 import type { ServerOptions } from './options.js';
 import { startServices, type Services } from './services.js';
@@ -13,8 +13,6 @@ const REQUEST_MS = 60_000;
 const HEADERS_MS = 15_000;
 /** Milliseconds between two looks at requests that take too long. */
 const SLOW_LOOK_MS = 5_000;
-/** Requests a connection, so that those sent ahead of their turn cannot fill the memory. The last answer says that it closes. */
-const MOST_REQUESTS = 1000;
 /** Milliseconds between two looks at connections that became idle while the server stops. */
 const IDLE_LOOK_MS = 50;
 

@@ -11,6 +11,7 @@ import { after, before, describe, test } from 'node:test';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { pino } from 'pino';
 import request from 'supertest';
+import { MOST_REQUESTS } from '../serve/app.js';
 import { clientErrors } from '../serve/clientError.js';
 import type { ServerOptions } from '../serve/options.js';
 import type { RunningServer } from '../serve/server.js';
@@ -85,6 +86,24 @@ describe('connections', () => {
       const written = paths.map((path, i) => `GET ${path} HTTP/1.1\r\nHost: x\r\n${i === 2 ? 'Connection: close\r\n' : ''}\r\n`).join('');
       const answers = await text(await connection(server, written));
       assert.deepEqual(answers.match(/HTTP\/1\.1 \d+/g), ['HTTP/1.1 200', 'HTTP/1.1 404', 'HTTP/1.1 200']);
+    }));
+
+  test('a connection ends with its last answer, also of a client that does not listen', () =>
+    withServer({}, async (server) => {
+      const socket = await connection(server, '');
+      const ask = 'GET /v2/health/live HTTP/1.1\r\nHost: x\r\n\r\n';
+      let answers = '';
+      const ended = new Promise((resolve) => socket.once('close', resolve));
+      socket.on('data', (chunk: Buffer) => {
+        const some = chunk.toString();
+        answers += some;
+        // One at a time: each answer has one such line.
+        if (some.includes('HTTP/1.1 503')) socket.destroy();
+        else socket.write(ask.repeat(some.split('HTTP/1.1 ').length - 1));
+      });
+      socket.write(ask);
+      await ended;
+      assert.deepEqual([answers.match(/HTTP\/1\.1 200/g)?.length, answers.match(/^Connection: close/gm)?.length], [MOST_REQUESTS, 1]);
     }));
 
   test('a stalled download holds no place, and ends', () =>
