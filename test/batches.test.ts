@@ -324,4 +324,17 @@ describe('how long runs take', () => {
     assert.equal(tried.at(-1), 8);
     assert(tried.filter((rows) => rows > 8).length < 50);
   });
+
+  test('where batches were always full, smaller ones are tried as well, soon and then seldom', () => {
+    const times = new RunTimes();
+    const tried: number[] = [];
+    for (let i = 0; i < 1000; i++) {
+      const rows = times.batch(6);
+      tried.push(rows);
+      times.observe(rows, rows / (rows <= 2 ? 58 : 50));
+    }
+    assert.deepEqual(tried.slice(0, 9), [6, 6, 6, 6, 6, 6, 6, 6, 4]);
+    assert.equal(tried.slice(64).filter((rows) => rows === 1).length > 900, true);
+    assert(tried.slice(100).some((rows) => rows > 1), 'they are tried again');
+  });
 });
