@@ -2,11 +2,12 @@
 const memory = 0.95;
 /** A batch is large enough when it has so much of the best throughput. */
 const enough = 0.95;
-/** How fast a measured throughput is forgotten, a run. */
-const forgetful = 0.9;
-/** Runs before another size of a batch is tried than the one that seems best, doubled after each try up to `triesEvery`: that one may have been measured while the machine was busy. */
-const FIRST_TRY = 8;
+/** How fast a measured throughput is forgotten, a run of its size. */
+const forgetful = 0.8;
+/** Runs between two tries of a batch that is larger than what seems large enough: it may have been measured while the machine was busy. */
 const triesEvery = 64;
+/** Runs of the largest size alone after which half of it is tried. */
+const HALF_AFTER = 8;
 
 /** Milliseconds after which what a run took is an old story: the machine may have been busy with something else then. */
 const stale = 5000;
@@ -25,8 +26,6 @@ export class RunTimes {
   #observed = 0;
   /** Rows a second of runs of more than 2^(i − 1) rows, up to 2^i. */
   readonly #rates: (number | undefined)[] = [];
-  /** Which run was the latest of that size. */
-  readonly #lastRun: (number | undefined)[] = [];
   #runs = 0;
 
   observe(rows: number, seconds: number): void {
@@ -34,10 +33,7 @@ export class RunTimes {
     this.#runs++;
     const size = Math.ceil(Math.log2(rows));
     const rate = rows / Math.max(seconds, 1e-9);
-    // What a size did long ago says little: the machine may have been busy then.
-    const old = forgetful ** (this.#runs - (this.#lastRun[size] ?? 0));
-    this.#rates[size] = old * (this.#rates[size] ?? rate) + (1 - old) * rate;
-    this.#lastRun[size] = this.#runs;
+    this.#rates[size] = forgetful * (this.#rates[size] ?? rate) + (1 - forgetful) * rate;
     this.#shortest.set(rows, Math.min(seconds, forgetting * (this.#shortest.get(rows) ?? Infinity)));
     const { w, x, y, xx, xy } = this.#sums;
     this.#sums = { w: memory * w + 1, x: memory * x + rows, y: memory * y + seconds, xx: memory * xx + rows ** 2, xy: memory * xy + rows * seconds };
@@ -56,25 +52,21 @@ export class RunTimes {
 
   /**
    * Rows that a batch should have, at most: the fewest that reach the best throughput. That rises with the rows, until their activations no longer fit into the
-   * processor's caches; so twice as many are tried as long as it rises, and other sizes now and then, more often at first. `most` before runs of two sizes are known.
+   * processor's caches; so twice as many are tried as long as it rises, and now and then afterwards. `most` before runs of two sizes are known; half of it is tried soon.
    */
   batch(most: number): number {
     const largest = Math.ceil(Math.log2(most));
     const rates = Array.from(this.#rates.slice(0, largest + 1));
-    const known = rates.filter((rate) => rate !== undefined).length;
+    if (rates.filter((rate) => rate !== undefined).length < 2) {
+      // Batches that were always full say nothing of smaller ones.
+      return rates.length > largest && this.#runs % HALF_AFTER === 0 ? Math.ceil(most / 2) : most;
+    }
     const best = Math.max(0, ...rates.map((rate) => rate ?? 0));
     const good = (rate: number | undefined): boolean => rate !== undefined && rate >= enough * best;
-    if (known > 1 && good(rates.at(-1)) && rates.length <= largest) return Math.min(most, 2 ** rates.length);
-    const size = known > 1 ? rates.findIndex(good) : largest;
-    return Math.min(most, 2 ** (this.#tried(size, largest) ?? size));
-  }
-
-  /** Another size than the one that seems best, if it is time for that: the next smaller ones, then the larger ones from the largest on. */
-  #tried(size: number, largest: number): number | undefined {
-    const early = Math.log2(this.#runs) - Math.log2(FIRST_TRY);
-    const tries = this.#runs >= triesEvery ? Math.log2(triesEvery / FIRST_TRY) + this.#runs / triesEvery - 1 : early;
-    if (largest === 0 || tries < 0 || !Number.isInteger(tries)) return undefined;
-    return (size + largest - (tries % largest)) % (largest + 1);
+    if (good(rates.at(-1)) && rates.length <= largest) return Math.min(most, 2 ** rates.length);
+    const size = rates.findIndex(good);
+    const tried = this.#runs % triesEvery === 0 && size < largest ? 1 + ((this.#runs / triesEvery) % (largest - size)) : 0;
+    return Math.min(most, 2 ** (size + tried));
   }
 
   /** Neither part negative; of runs of one size alone, all time is the rows'. */
