@@ -1,6 +1,7 @@
 import type { ChildDescription } from '../src/bundle/child.js';
 import type { Buffers } from './buffers.js';
 import { Batches, type BatchObserver, type Images, type InLanes, type RunChild, type RunGroup } from './batches.js';
+import type { Expected } from './deadlines.js';
 import { HeldCache, type CacheObserver, type Held } from './heldCache.js';
 import type { Served } from './served.js';
 import type { AskedChild, BuildReport, BuildRole } from './workers/building.js';
@@ -104,15 +105,23 @@ export class Children {
     );
   }
 
-  /** Milliseconds that a prediction of so many images is expected to wait and to run; undefined for a child that is not in memory or did not run yet. */
-  expected(served: Served, id: string, count: number): { readonly wait: number; readonly run: number } | undefined {
-    const key = keyOf(served, id);
-    const child = this.#cache.peek(key);
-    if (!child || !('run' in child) || !isAlive(child)) return undefined;
-    const batches = this.#batches.get(child.group)!;
-    const copy = this.#cache.peek(lanesKey(key));
-    const run = batches.milliseconds(child.run.number, count);
-    return run === undefined ? undefined : { wait: batches.backlog(copy !== undefined && isIn(child.group.lanes, copy)), run };
+  /** What a prediction of so many images is expected to wait and to run now, by a child's id; undefined for one that is not in memory or did not run yet. The queues are looked through once for all children. */
+  expected(served: Served, count: number): (id: string) => Expected | undefined {
+    const waits = { lanes: new Map<Batches, number>(), alone: new Map<Batches, number>() };
+    return (id) => {
+      const key = keyOf(served, id);
+      const child = this.#cache.peek(key);
+      if (!child || !('run' in child) || !isAlive(child)) return undefined;
+      const batches = this.#batches.get(child.group)!;
+      const run = batches.milliseconds(child.run.number, count);
+      if (run === undefined) return undefined;
+      const copy = this.#cache.peek(lanesKey(key));
+      const lanesHaveIt = copy !== undefined && isIn(child.group.lanes, copy);
+      const known = waits[lanesHaveIt ? 'lanes' : 'alone'];
+      const wait = known.get(batches) ?? batches.backlog(lanesHaveIt);
+      known.set(batches, wait);
+      return { wait, run };
+    };
   }
 
   /** Counts images that are being decoded for a child in memory as waiting for it, until what it returns is called. */

@@ -84,10 +84,10 @@ export class Predictions {
       return { deadline: undefined, arrived, child: () => chosen };
     }
     const child = (spent: number, count: number, decodes: boolean): ChosenInTime => {
-      const decode = decodes ? this.#decode.milliseconds * count : 0;
+      const each = decodes ? this.#decode.milliseconds : 0;
       // Bodies that wait for an image worker are decoded first.
-      const queue = decodes ? this.#decode.milliseconds * leastLoaded(this.images).load : 0;
-      const { child, expected, slid } = childInTime(asked.children, asked.asked, { spent, queue, decode }, this.#late.milliseconds, (id) => this.children.expected(served, id, count));
+      const reached = { spent, queue: each * leastLoaded(this.images).load, decode: each * count };
+      const { child, expected, slid } = childInTime(asked.children, asked.asked, reached, this.#late.milliseconds, this.children.expected(served, count));
       return { child: { ...served.describe(child.architecture), costs: child.costs }, choice: 'most accurate in time', expected, slid };
     };
     return { deadline: asked.asked.deadline, arrived, child };
@@ -149,7 +149,8 @@ export class Predictions {
     }
     const { preprocessing } = served.checkpoint.manifest;
     const { sent } = input;
-    const [count, sentMemory] = 'body' in sent ? [1, [sent.body.buffer]] : [sent.images.length, buffersOf(sent)];
+    const count = countOf(input);
+    const sentMemory = 'body' in sent ? [sent.body.buffer] : buffersOf(sent);
     const memory = this.buffers.take(count * 3 * resolution ** 2 * Float32Array.BYTES_PER_ELEMENT);
     let began = 0;
     const turn = (): void => {

@@ -7,7 +7,7 @@ import { Children } from '../serve/children.js';
 import type { Served } from '../serve/served.js';
 import type { BuildRole } from '../serve/workers/building.js';
 import { Transferred } from '../serve/workers/protocol.js';
-import { runHandlers, type RunRole } from '../serve/workers/running.js';
+import { runHandlers, threadsOf, type RunRole } from '../serve/workers/running.js';
 import type { Thread } from '../serve/workers/thread.js';
 import type { ChildDescription } from '../src/bundle/child.js';
 import { BignasError } from '../src/errors.js';
@@ -238,4 +238,9 @@ test('a child that is made while its checkpoint is retired does not stay in memo
   await built;
   assert.equal(children.bytes, 0);
   assert.deepEqual(children.loaded(served), []);
+});
+
+test('a child has as many threads as its runs are worth, one at least', () => {
+  assert.deepEqual([0, 2e6, 18e6, 25e6, 600e6].map((flops) => threadsOf(flops, 8)), [1, 1, 1, 2, 8]);
+  assert.equal(threadsOf(600e6, 1), 1);
 });

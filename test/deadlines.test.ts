@@ -128,7 +128,7 @@ describe('a server with a deadline', () => {
     server = await testServer(checkpoint.folder, { warm: true });
     photo = await png(20, 20);
     const { biggest } = checkpoint.frontier.family;
-    for (let tries = 0; tries < 200 && !server.services.children.expected(server.services.inService.current, biggest.id, 1); tries++) await sleep(50);
+    for (let tries = 0; tries < 200 && !server.services.children.expected(server.services.inService.current, 1)(biggest.id); tries++) await sleep(50);
   });
   after(async () => {
     await server.stop(1000);
@@ -145,20 +145,20 @@ describe('a server with a deadline', () => {
 
   test('counts on all images of a request', async (t) => {
     const { children, inService: { current: { describe } } } = server.services;
-    const expected = t.mock.method(children, 'expected', (_served: unknown, _id: string, count: number) => ({ wait: 0, run: 1000 * count }));
+    const expected = t.mock.method(children, 'expected', (_served: unknown, count: number) => () => ({ wait: 0, run: 1000 * count }));
     const { resolution } = describe(checkpoint.frontier.family.M.architecture);
     const infer = (count: number, deadline: string) =>
       request(server.url).post('/v2/models/bignas/infer').send({ inputs: [{ name: 'input', shape: [count, 3, resolution, resolution], datatype: 'FP32', data: new Array(count * 3 * resolution ** 2).fill(0) }], parameters: { deadline } });
     await infer(3, '2s').expect(504);
     await infer(3, '4s').expect(200);
-    assert(expected.mock.calls.every(({ arguments: [, , count] }) => count === 3));
+    assert(expected.mock.calls.every(({ arguments: [, count] }) => count === 3));
     await post('deadline=1200ms').expect(200);
     await post('deadline=800ms').expect(504);
   });
 
   test('slides after predictions that were given up, as after late ones', async (t) => {
     const { children, predictions, inService } = server.services;
-    t.mock.method(children, 'expected', (_served: unknown, id: string) => ({ wait: 0, run: id === checkpoint.frontier.family.biggest.id ? 500 : 1 }));
+    t.mock.method(children, 'expected', () => (id: string) => ({ wait: 0, run: id === checkpoint.frontier.family.biggest.id ? 500 : 1 }));
     const chosen = (): string => predictions.choose(inService.current, { deadline: '600ms' }).child(0, 1, false).child.id;
     assert.equal(chosen(), checkpoint.frontier.family.biggest.id);
     const classify = t.mock.method(children, 'classify', () => Promise.reject(new BignasError('DEADLINE_MISSED', 'too late')));
@@ -185,7 +185,7 @@ describe('a server with a deadline', () => {
     const busy = images.map(() => post('arch=M').expect(200));
     const all = Promise.all(busy);
     while (asked < images.length) await sleep(5);
-    t.mock.method(children, 'expected', () => ({ wait: 0, run: 1 }));
+    t.mock.method(children, 'expected', () => () => ({ wait: 0, run: 1 }));
     const late = post('deadline=200ms').then(({ status, body }) => [status, (body as Answer).code]);
     await sleep(300);
     go();

@@ -123,8 +123,8 @@ async function added(): Promise<unknown> {
   const { path, arch, resolution, ours, model } = await near600();
   const node = await least(model, threads, path);
   const agent = new Agent({ keepAlive: true });
+  const session = await createSession(new Uint8Array(await readFile(model)), options.threads, { spinning: true });
   try {
-    const session = await createSession(new Uint8Array(await readFile(model)), options.threads, { spinning: true });
     const tensor = noise(resolution);
     const { request, bytes } = tensorRequest(arch, resolution, 0);
     const photo = await jpeg(500, 375);
@@ -162,6 +162,7 @@ async function added(): Promise<unknown> {
     return rows;
   } finally {
     agent.destroy();
+    await session.release();
     await node.stop();
     await ours.stop();
   }

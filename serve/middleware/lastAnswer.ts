@@ -2,7 +2,7 @@ import type { Socket } from 'node:net';
 import type { RequestHandler } from 'express';
 
 /**
- * Ends a connection with the answer under way while the server stops, and with its last request but those sent ahead. Node's own limit (`maxRequestsPerSocket`) says that it closes, but does not: a client
+ * Ends a connection with the answer under way while the server stops, and with the last request that it may have. Node's own limit (`maxRequestsPerSocket`) says that it closes, but does not: a client
  * that does not listen (load generators, say) would have 503 for ever.
  * @param most requests of a connection
  * @example app.use(lastAnswer(services, 1000))

@@ -7,7 +7,6 @@ import { runHandlers, threadsOf, type RunRole, type RunWorkerData } from './runn
 
 const { threads } = workerData as RunWorkerData;
 
-
 serveRole<RunRole>(
   runHandlers(async (model, _asked, flops) => {
     const child = await loadModel(model, threadsOf(flops, threads));
